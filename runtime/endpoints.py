@@ -1,0 +1,50 @@
+"""Where the running parts of one home directory are: addresses, ports and pids, as files in `<home>/run`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from runtime.settings import Settings
+
+
+class NotRunning(Exception):
+    """The thing asked for is not running; the text says how to start it."""
+
+
+def bus_url(settings: Settings) -> str:
+    """Redis URL of the bus: the configured one, or that of the bundled server; raises NotRunning."""
+    configured = settings.bus.url
+    return configured.get_secret_value() if configured else _read_url(settings.run_dir / "bus.url", "bus", "TRADEBOT__BUS__URL")
+
+
+def postgres_url(settings: Settings) -> str:
+    """PostgreSQL URL of the history: the configured one, or that of the bundled server; raises NotRunning."""
+    configured = settings.postgres.url
+    if configured:
+        return configured.get_secret_value()
+    return _read_url(settings.run_dir / "postgres.url", "database", "TRADEBOT__POSTGRES__URL")
+
+
+def service_port(settings: Settings, name: str, default: int) -> int:
+    """The port that a service in fact listens on, or `default` when it has not said."""
+    try:
+        return int((settings.run_dir / f"{name}.port").read_text())
+    except (FileNotFoundError, ValueError):
+        return default
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step, readable by its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    fresh.replace(path)
+
+
+def _read_url(path: Path, what: str, variable: str) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        raise NotRunning(f"the {what} is not running: start it with `tradebot up`, or set {variable} to your own") from None

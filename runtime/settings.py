@@ -1,0 +1,165 @@
+"""What can be configured: one frozen model per section, every default stated here and nowhere else.
+
+How files, environment and command line are merged is in `settings_loader.py`; `docs/configuration.md` explains each key.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Percent = Annotated[Decimal, Field(ge=0, le=100), BeforeValidator(lambda value: str(value) if isinstance(value, float) else value)]
+Amount = Annotated[
+    Decimal, Field(ge=0, max_digits=30), BeforeValidator(lambda value: str(value) if isinstance(value, float) else value)
+]
+
+
+class Mode(StrEnum):
+    SIMULATION = "simulation"
+    PAPER = "paper"
+    LIVE = "live"
+
+    @property
+    def digit(self) -> str:
+        """The one character of a client order id that names the mode."""
+        return {"simulation": "5", "paper": "9", "live": "1"}[self.value]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class LogSettings(Section):
+    level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    console: str = Field("auto", pattern="^(auto|json|pretty)$")
+    file_mb: int = Field(10, ge=1, le=1000)
+    file_count: int = Field(5, ge=1, le=100)
+
+
+class BusSettings(Section):
+    """`url` empty means the bundled Valkey on `port`."""
+
+    url: SecretStr | None = None
+    port: Port = 6390
+    maxmemory_mb: int = Field(512, ge=16)
+    market_entries: int = Field(50_000, ge=100)
+    trades_mb: int = Field(64, ge=1)
+    lossless_mb: int = Field(64, ge=1)
+    fsync: str = Field("everysec", pattern="^(always|everysec|no)$")
+
+
+class PostgresSettings(Section):
+    """`url` empty means the bundled PostgreSQL on `port`."""
+
+    url: SecretStr | None = None
+    port: Port = 5490
+    pool_size: int = Field(4, ge=1, le=50)
+    statement_timeout_s: Seconds = 30.0
+
+
+class RecorderSettings(Section):
+    """How long each kind of history is kept is in days; 0 keeps it for ever."""
+
+    port: Port = 5002
+    batch_rows: int = Field(5000, ge=1, le=100_000)
+    spool_mb: int = Field(512, ge=1)
+    book_interval_s: float = Field(1.0, ge=0)  # one stored book per symbol and interval; 0 stores each
+    ticker_interval_s: float = Field(0.0, ge=0)
+    keep_days: dict[str, int] = Field(default_factory=lambda: {"order_books": 3, "tickers": 7, "trades": 30})
+
+
+class SimulatorSettings(Section):
+    port: Port = 0  # 0: the connector's port + 1000
+    seed: int = 20_261_121
+    speed: float = Field(1.0, ge=0)  # of a replay; 0 is as fast as possible
+    replay: Path | None = None  # recorded frames, trades or candles instead of the synthetic market
+    retime: bool = True  # replayed events carry the present time, so that one can trade on them
+    base_prices: dict[str, Amount] = Field(default_factory=dict)
+    balances: dict[str, Amount] = Field(default_factory=lambda: {"USDT": Decimal(100_000), "BTC": Decimal(1), "ETH": Decimal(10)})
+    maker_fee_percent: Percent = Decimal("0.1")
+    taker_fee_percent: Percent = Decimal("0.1")
+    history_bars: int = Field(1000, ge=0, le=100_000)
+
+
+class ExchangeSettings(Section):
+    """One exchange account. In simulation the URLs point at the local simulator and keys are not read."""
+
+    enabled: bool = True
+    port: Port
+    account: str = Field("main", pattern="^[a-z0-9_]{1,32}$")
+    symbols: tuple[str, ...] = ("BTC/USDT",)
+    quote: str = "USDT"
+    timeframes: tuple[str, ...] = ("1m",)
+    trades: str = Field("trade", pattern="^(trade|aggregate)$")
+    book_depth: int = Field(20, ge=1, le=1000)
+    stale_after_s: Seconds = 30.0
+    rest_url: str = ""
+    ws_url: str = ""
+    ws_api_url: str = ""
+    recv_window_ms: int = Field(5000, ge=100, le=60_000)
+    weight_per_minute: int = Field(6000, ge=1)
+    journal_fsync: bool = True
+    reconcile_every_s: Seconds = 60.0
+    simulator: SimulatorSettings = SimulatorSettings()
+
+
+class PluginSettings(Section):
+    """`settings` are the plugin's own; it checks them itself."""
+
+    enabled: bool = True
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class RiskSettings(Section):
+    """Sizing and limits. Percentages are percent of equity, or of the entry price for stops."""
+
+    position_size_percentage: Percent = Decimal(2)
+    max_concurrent_trades: int = Field(3, ge=0)
+    stop_loss_percentage: Percent = Decimal("0.5")
+    take_profit_percentage: Percent = Decimal("0.8")
+    max_event_age_s: Seconds = 5.0
+    order_ttl_s: Seconds = 10.0
+    cooldown_s: float = Field(5.0, ge=0)
+    consensus_threshold: float = Field(0.5, ge=0, le=1)
+
+
+class BotSettings(Section):
+    port: Port = 5000
+    plugins_dir: Path = Path("plugins")
+    timeframe: str = "1m"
+    risk: RiskSettings = RiskSettings()
+    plugins: dict[str, PluginSettings] = Field(default_factory=dict)
+
+
+class SupervisorSettings(Section):
+    ready_timeout_s: Seconds = 60.0
+    stop_grace_s: Seconds = 10.0
+    restart_first_s: Seconds = 0.5
+    restart_cap_s: Seconds = 30.0
+    min_free_disk_mb: int = Field(500, ge=0)
+
+
+class Settings(Section):
+    """Everything. `home` holds all state: bundled servers, journals, logs, run files."""
+
+    mode: Mode = Mode.SIMULATION
+    home: Path = Path(".tradebot")
+    host: str = "127.0.0.1"  # where health and metrics listen
+    log: LogSettings = LogSettings()
+    bus: BusSettings = BusSettings()
+    postgres: PostgresSettings = PostgresSettings()
+    recorder: RecorderSettings = RecorderSettings()
+    bot: BotSettings = BotSettings()
+    supervisor: SupervisorSettings = SupervisorSettings()
+    exchanges: dict[str, ExchangeSettings] = Field(default_factory=dict)
+
+    @property
+    def run_dir(self) -> Path:
+        """Where running services say their pid, port and addresses."""
+        return self.home / "run"
