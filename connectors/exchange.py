@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from pydantic import SecretStr
+
 from bus.streams import Stream, Streams
-from common_models import DayStats, Message
+from common_models import DayStats, Instrument, Message
+from connectors.order_entry import OrderEntry
+from connectors.rate_budget import RateBudget
 from connectors.rest import RestClient
 from connectors.websocket import WebSocket
 from runtime.settings import ExchangeSettings
@@ -20,10 +24,14 @@ NoteDayStats = Callable[[DayStats[str], str], None]
 
 @dataclass(frozen=True, slots=True)
 class FeedContext:
-    """What a feed is given. `put` publishes without waiting; while `congested()` the socket is handed to `relieve`, which
-    stops reading it until the bus has caught up."""
+    """What a feed is given.
+
+    `url` is the market-data socket. `put` publishes without waiting; while `congested()` the socket is handed to `relieve`, which
+    stops reading it until the bus has caught up. The feed keeps `instruments` (by our symbol) up to date for the orders' side.
+    """
 
     settings: ExchangeSettings
+    url: str
     streams: Streams
     put: Put
     congested: Callable[[], bool]
@@ -31,6 +39,7 @@ class FeedContext:
     report: Callable[[bool, str], None]
     rest: RestClient
     note_day_stats: NoteDayStats
+    instruments: dict[str, Instrument]
 
 
 class Feed(Protocol):
@@ -58,9 +67,54 @@ class CaptureDecoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class VenueUrls:
+    """Where a venue is: REST, the market-data socket, and the socket for orders and account events."""
+
+    rest: str
+    market: str
+    orders: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An API key. The secret shows in no repr."""
+
+    key: SecretStr
+    secret: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class Venue:
+    """One account at a venue. Everything that is asked of it shares one budget and one clock. `rest` is opened by its owner."""
+
+    rest: RestClient
+    budget: RateBudget
+    entry: OrderEntry
+
+
+class Connect(Protocol):
+    """Makes the parts that speak to a venue; opens nothing. `instruments` gives the known markets by our symbol, at any time."""
+
+    def __call__(
+        self,
+        urls: VenueUrls,
+        settings: ExchangeSettings,
+        credentials: Credentials,
+        instruments: Callable[[], Mapping[str, Instrument]],
+    ) -> Venue: ...
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
-    """One exchange: its name and how to make its parts."""
+    """One exchange: its name, where it is, and how to make its parts. `local_urls` gives the same places on a simulator's port.
+
+    `credentials` are the environment names of the API key and its secret.
+    """
 
     name: str
+    urls: VenueUrls
+    local_urls: Callable[[int], VenueUrls]
+    credentials: tuple[str, str]
+    connect: Connect
     feed: Callable[[FeedContext], Feed]
     decoder: Callable[[Put], CaptureDecoder]

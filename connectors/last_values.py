@@ -1,7 +1,7 @@
 """The last values of each symbol as Redis hashes with a time to live, for programs that want a price and no stream.
 
-Key `PREFIX:BASE` for the exchange's configured quote and `PREFIX:BASE-QUOTE` for the rest (`binance_spot:BTC`, `binance_spot:ETH-BTC`),
-with the mode in front in every mode but live.
+Key `PREFIX:BASE` for the exchange's configured quote and `PREFIX:BASE-QUOTE` for the rest (`binance_spot:BTC`,
+`binance_spot:ETH-BTC`), with the mode in front in every mode but live.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import structlog
 
 from bus.publisher import StreamPublisher
 from bus.streams import Streams
+from common_models import Instrument
 from connectors.exchange import Exchange, FeedContext
 from connectors.last_values import LastValues
 from connectors.rest import RestClient
@@ -17,7 +18,7 @@ from runtime.settings import ExchangeSettings, Mode
 
 log = structlog.get_logger(__name__)
 
-CONGESTED_ENTRIES = 16_384
+CONGESTED_ENTRIES = 4_096
 """Unacknowledged entries at which the market socket is no longer read: the venue's bytes then wait in the kernel, not here."""
 
 
@@ -27,17 +28,24 @@ async def run_market_data(
     mode: Mode,
     bus_url: str,
     publisher: StreamPublisher,
+    *,
+    url: str,
     rest: RestClient,
+    instruments: dict[str, Instrument],
     health: Health,
     stop: asyncio.Event,
 ) -> None:
-    """Publish the market data of one exchange until `stop`; errors other than the venue's are let out."""
+    """Publish the market data of one exchange until `stop`; errors other than the venue's are let out.
+
+    `url` is the venue's market-data socket; `instruments` is filled with the rules of the configured markets, by our symbol.
+    """
     last_values = LastValues(bus_url, mode, f"{exchange.name}_spot", settings.quote)
     async with asyncio.TaskGroup() as tasks:
         relief = _Relief(publisher, tasks)
         feed = exchange.feed(
             FeedContext(
                 settings=settings,
+                url=url,
                 streams=Streams(mode.value),
                 put=publisher.put,
                 congested=lambda: publisher.unacknowledged > CONGESTED_ENTRIES,
@@ -45,6 +53,7 @@ async def run_market_data(
                 report=lambda ok, detail: health.report("market_data", ok, detail),
                 rest=rest,
                 note_day_stats=last_values.note,
+                instruments=instruments,
             )
         )
         hashes = tasks.create_task(last_values.run(), name="last-values")

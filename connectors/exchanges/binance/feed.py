@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from bus.streams import Streams
-from common_models import ConnectionState, ConnectorStatus, Instrument, Message
+from common_models import ConnectionState, ConnectorStatus, Message
 from common_models.instruments import same_rules
 from connectors.errors import ExchangeError, TransientError
 from connectors.exchange import FeedContext
@@ -72,7 +72,6 @@ class BinanceFeed:
         self._request_ids = count(1)
         self._replies: dict[int, asyncio.Future[None]] = {}
         self._holes: asyncio.Queue[tuple[Channel, Hole]] = asyncio.Queue(MAX_HOLES)
-        self._instruments: dict[str, Instrument] = {}
         self._state = ConnectionState.CONNECTING
         self._expose_metrics()
 
@@ -114,7 +113,7 @@ class BinanceFeed:
             if self._context.congested() and socket is not None:
                 relieve(socket)
 
-        socket = await open_websocket(self._settings.ws_url, on_message)
+        socket = await open_websocket(self._context.url, on_message)
         try:
             names = list(self.decoder.channels)
             for start in range(0, len(names), SUBSCRIBE_AT_ONCE):
@@ -303,9 +302,9 @@ class BinanceFeed:
                 await asyncio.sleep(backoff.next_s())
                 continue
             for entry in fresh:
-                known = self._instruments.get(entry.symbol)
+                known = self._context.instruments.get(entry.symbol)
                 if known is None or not same_rules(known, entry):
-                    self._instruments[entry.symbol] = entry
+                    self._context.instruments[entry.symbol] = entry
                     self._context.put(self._streams.market(EXCHANGE_NAME, "instruments"), entry)
             await asyncio.sleep(INSTRUMENTS_EVERY_S)
 
