@@ -106,14 +106,14 @@ class Connect(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One exchange: its name, where it is, and how to make its parts. `local_urls` gives the same places on a simulator's port.
+    """One exchange: its name, where it is, and how to make its parts. `local_urls` gives the same places on a simulator, by its base URL.
 
     `credentials` are the environment names of the API key and its secret.
     """
 
     name: str
     urls: VenueUrls
-    local_urls: Callable[[int], VenueUrls]
+    local_urls: Callable[[str], VenueUrls]
     credentials: tuple[str, str]
     connect: Connect
     feed: Callable[[FeedContext], Feed]

@@ -17,7 +17,7 @@ from connectors.account import AccountContext, run_account
 from connectors.exchange import Credentials, Exchange, VenueUrls
 from connectors.market_data import run_market_data
 from connectors.registry import UnknownExchange, load_exchange
-from runtime.endpoints import bus_url, service_port
+from runtime.endpoints import bus_url, simulator_url
 from runtime.service import Service, ServiceError, run_service
 from runtime.settings import ExchangeSettings, Mode, Settings
 
@@ -99,7 +99,8 @@ def _venue(settings: Settings, exchange: Exchange, exchange_settings: ExchangeSe
         raise ServiceError(
             f"mode {settings.mode.value} needs arming, which this version does not have, so nothing is sent; use mode simulation"
         )
-    simulator = exchange_settings.simulator.port or exchange_settings.port + 1000
-    local = exchange.local_urls(service_port(settings, f"simulator-{exchange.name}.venue", simulator))
-    given = exchange_settings
-    return VenueUrls(given.rest_url or local.rest, given.ws_url or local.market, given.ws_api_url or local.orders), SIMULATOR
+    given = VenueUrls(exchange_settings.rest_url, exchange_settings.ws_url, exchange_settings.ws_api_url)
+    if given.rest and given.market and given.orders:
+        return given, SIMULATOR
+    local = exchange.local_urls(simulator_url(settings, exchange.name))
+    return VenueUrls(given.rest or local.rest, given.market or local.market, given.orders or local.orders), SIMULATOR

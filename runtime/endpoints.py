@@ -26,6 +26,12 @@ def postgres_url(settings: Settings) -> str:
     return _read_url(settings.run_dir / "postgres.url", "database", "TRADEBOT__POSTGRES__URL")
 
 
+def simulator_url(settings: Settings, exchange: str) -> str:
+    """Base URL of this home's simulator of an exchange, never that of another stack; raises NotRunning."""
+    variable = f"TRADEBOT__EXCHANGES__{exchange.upper()}__REST_URL"
+    return _read_url(settings.run_dir / f"simulator-{exchange}.url", f"simulator of {exchange}", f"{variable} and its two siblings")
+
+
 def service_port(settings: Settings, name: str, default: int) -> int:
     """The port that a service in fact listens on, or `default` when it has not said."""
     try:

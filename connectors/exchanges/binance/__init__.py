@@ -27,10 +27,10 @@ ORDER_LIMITS = ((50, 10), (160_000, 86_400))
 """(orders, seconds), as the documentation's example has them; the answers' own counts correct our sum."""
 
 
-def local_urls(port: int) -> VenueUrls:
-    """The same three places on a simulator of this machine."""
-    host = f"127.0.0.1:{port}"
-    return VenueUrls(rest=f"http://{host}", market=f"ws://{host}/stream", orders=f"ws://{host}/ws-api/v3")
+def local_urls(base: str) -> VenueUrls:
+    """The same three places on a simulator at `http://host:port`."""
+    socket = base.replace("http", "ws", 1)
+    return VenueUrls(rest=base, market=f"{socket}/stream", orders=f"{socket}/ws-api/v3")
 
 
 def connect(

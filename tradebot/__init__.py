@@ -1,0 +1,1 @@
+"""The command line, the supervisor that runs a stack, and the bundled servers."""

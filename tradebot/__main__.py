@@ -1,0 +1,5 @@
+"""`python -m tradebot`."""
+
+from tradebot.cli import main
+
+main()

@@ -1,0 +1,55 @@
+"""The entry point: services start without the weight of the command line; expected failures become one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from runtime.endpoints import NotRunning
+from runtime.settings_loader import ConfigError
+from tradebot.exit_codes import CommandError, ExitCode
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command in `sys.argv` and leave with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code (DESIGN.md §7)."""
+    try:
+        return _run(arguments)
+    except CommandError as error:
+        return _fail(str(error), error.code)
+    except ConfigError as error:
+        return _fail(str(error), ExitCode.CONFIG)
+    except NotRunning as error:
+        return _fail(str(error), ExitCode.NOT_RUNNING)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `tradebot ... | head`: the reader has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from tradebot.service_commands import service_command
+
+    service = service_command(arguments)
+    if service is not None:
+        return service()
+    from tradebot.commands.app import app
+
+    try:
+        app(args=list(arguments), prog_name="tradebot")
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else ExitCode.OK
+    return ExitCode.OK
+
+
+def _fail(text: str, code: ExitCode) -> int:
+    sys.stderr.write(f"tradebot: {text}\n")
+    return code

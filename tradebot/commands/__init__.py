@@ -1,0 +1,1 @@
+"""The commands of `tradebot`, one file per subject. Each imports what it needs when it runs."""

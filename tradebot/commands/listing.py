@@ -1,0 +1,61 @@
+"""`tradebot list exchanges|strategies|pairs|timeframes`."""
+
+from __future__ import annotations
+
+import typer
+
+from tradebot.commands.context import AsJson, print_rows, settings_of
+
+TIMEFRAMES = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d")
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(listing, name="list")
+
+
+listing = typer.Typer(help="What there is to choose from.", no_args_is_help=True)
+
+
+@listing.command()
+def exchanges(context: typer.Context, as_json: AsJson = False) -> None:
+    """Print the exchanges that this installation speaks, and which are configured."""
+    from connectors.registry import exchange_names
+
+    configured = settings_of(context).exchanges
+    rows = []
+    for name in sorted({*exchange_names(), *configured}):
+        known = configured.get(name)
+        rows.append({"exchange": name, "enabled": known is not None and known.enabled, "port": known.port if known else None})
+    print_rows(rows, as_json=as_json, empty="no exchanges")
+
+
+@listing.command()
+def pairs(context: typer.Context, as_json: AsJson = False) -> None:
+    """Print the symbols that are configured, by exchange."""
+    configured = settings_of(context).exchanges
+    rows = [{"exchange": name, "pair": pair} for name, exchange in sorted(configured.items()) for pair in exchange.symbols]
+    print_rows(rows, as_json=as_json, empty="no pairs: set symbols in config/exchanges.yaml")
+
+
+@listing.command()
+def timeframes(context: typer.Context, as_json: AsJson = False) -> None:
+    """Print the candle lengths, and which exchanges are configured to publish them."""
+    configured = settings_of(context).exchanges
+    rows = []
+    for timeframe in TIMEFRAMES:
+        names = [name for name, exchange in sorted(configured.items()) if timeframe in exchange.timeframes]
+        rows.append({"timeframe": timeframe, "published_by": ", ".join(names)})
+    print_rows(rows, as_json=as_json, empty="")
+
+
+@listing.command()
+def strategies(context: typer.Context, as_json: AsJson = False) -> None:
+    """Print the plugin files in the plugins folder, and whether the settings leave them enabled."""
+    settings = settings_of(context)
+    folder = settings.bot.plugins_dir
+    files = sorted(path for path in folder.rglob("*.py") if not path.name.startswith(("_", ".")))
+    rows = []
+    for path in files:
+        known = settings.bot.plugins.get(path.stem)
+        rows.append({"strategy": path.stem, "enabled": known is None or known.enabled, "file": str(path.relative_to(folder))})
+    print_rows(rows, as_json=as_json, empty=f"no plugins in {folder}")

@@ -1,0 +1,218 @@
+"""What the live view draws: one picture of the stack that fits the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from common_models import Decision, Direction, Fill, Message, OrderUpdate, Position, Signal
+from common_models.decimals import plain
+from runtime.clock import monotonic_s
+from runtime.settings import Settings
+from tradebot.managed_process import ManagedProcess, State
+from tradebot.stack_numbers import Numbers
+from tradebot.story import Line
+from tradebot.supervisor import Supervisor
+
+STYLES = {
+    State.READY: "green",
+    State.DONE: "dim",
+    State.STOPPED: "dim",
+    State.WAITING: "dim",
+    State.STARTING: "cyan",
+    State.STOPPING: "cyan",
+}
+KINDS = ("trades", "tickers", "books", "candles", "daystats", "signals", "decisions", "commands", "orders", "fills", "balances")
+POSITIONS_SHOWN = 3
+STORY_SHOWN = 6
+
+
+def hints(settings: Settings) -> tuple[str, ...]:
+    """Where to look next."""
+    return (
+        'history   psql "$(tradebot db url)"  or  tradebot orders|trades|positions',
+        'bus       redis-cli -u "$(tradebot bus url)"  or  tradebot bus tail|lag',
+        f"more      tradebot status|doctor|halt|--help  logs in {_short(settings.home / 'logs')}",
+    )
+
+
+def _short(path: Path) -> str:
+    """The path as one would type it here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+class Screen:
+    """Draws one picture that fits the terminal: what matters first, recent happenings in the lines that are left."""
+
+    def __init__(self, settings: Settings, supervisor: Supervisor, numbers: Numbers) -> None:
+        self._settings = settings
+        self._supervisor = supervisor
+        self._numbers = numbers
+        self._started_s = monotonic_s()
+
+    def render(self, width: int, height: int) -> Group:
+        """Everything, in exactly `height` lines at most."""
+        numbers = self._numbers
+        top: list[RenderableType] = [self._title(width), self._processes(width)]
+        used = 1 + len(self._shown_processes) + 1
+        middle = [Text(), rates(numbers, width), *figures(numbers)]
+        used += len(middle)
+        held = positions(numbers)
+        footer = [Text(hint, style="dim") for hint in hints(self._settings)]
+        used += len(held) + len(footer) + 2
+        left = max(0, height - used)
+        happened = happenings(numbers, list(self._supervisor.story.lines), left)
+        padding = [Text() for _ in range(left - len(happened))]
+        lines: list[RenderableType] = [*top, *middle, *held, Text(), *happened, *padding, Text(), *footer]
+        for line in lines:
+            if isinstance(line, Text):
+                line.no_wrap = True
+                line.overflow = "ellipsis"
+        return Group(*lines)
+
+    @property
+    def _shown_processes(self) -> list[ManagedProcess]:
+        return [process for process in self._supervisor.processes if process.state is not State.DONE]
+
+    def _title(self, width: int) -> Text:
+        seconds = int(monotonic_s() - self._started_s)
+        supervisor = self._supervisor
+        state = "running" if supervisor.all_ready else "not all ready" if supervisor.once_ready else "starting"
+        state = "stopping" if supervisor.stop.is_set() else state
+        title = Text.assemble(
+            ("tradebot ", "bold"),
+            (self._settings.mode.value, "bold magenta"),
+            f"  {state}  {seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}",
+        )
+        right = Text("Ctrl-C stops everything", style="dim")
+        title.append(" " * max(2, width - title.cell_len - right.cell_len))
+        return title.append_text(right)
+
+    def _processes(self, width: int) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), expand=False, header_style="dim", width=width)
+        for name in ("process", "state"):
+            table.add_column(name, no_wrap=True)
+        for name in ("pid", "port", "restarts", "cpu %", "MB"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis", style="dim")
+        for process in self._shown_processes:
+            usage = self._numbers.usage.get(process.pid or 0)
+            port = process.spec.port() if process.pid else None
+            table.add_row(
+                process.spec.name,
+                Text(process.state.value, style=STYLES.get(process.state, "yellow")),
+                str(process.pid or ""),
+                str(port or ""),
+                Text(str(process.restarts), style="yellow" if process.restarts else "dim"),
+                f"{usage.cpu_percent:.0f}" if usage else "",
+                f"{usage.memory_mb:.0f}" if usage else "",
+                process.detail if process.state in (State.RESTARTING, State.WAITING) else "",
+            )
+        return table
+
+
+def rates(numbers: Numbers, width: int) -> Text:
+    """Events a second, in all and by kind of stream, as many kinds as fit."""
+    if not numbers.reachable:
+        return _labelled("events/s", "the bus is not reachable yet")
+    line = _labelled("events/s", (f"{numbers.events_per_s:,.0f}", "bold"))
+    for kind in KINDS:
+        rate = numbers.rates.get(kind, 0.0)
+        part = f"  {kind} {rate:,.0f}" if rate >= 10 else f"  {kind} {rate:.1f}"
+        if line.cell_len + len(part) <= width and numbers.totals.get(kind):
+            line.append(part)
+    return line
+
+
+def figures(numbers: Numbers) -> list[Text]:
+    """What the bot did, what came of it, and how far the readers are behind."""
+    totals = numbers.totals
+    did = f"signals {totals['signals']:,}  decisions {numbers.taken:,} taken {numbers.denied:,} denied  "
+    profit = numbers.profit
+    behind = "  ".join(f"{group} {count:,}" for group, count in sorted(numbers.lags.items())) or "nobody reads yet"
+    lost = [(f"  dead letters {numbers.dead_letters:,}", "bold red")] if numbers.dead_letters else []
+    return [
+        _labelled("trading", did + f"order updates {totals['orders']:,}  fills {totals['fills']:,}"),
+        _labelled(
+            "profit", _money(profit), f" after fees: realised {numbers.realised:+,.2f}, unrealised {numbers.unrealised:+,.2f}"
+        ),
+        _labelled("behind", behind, *lost),
+    ]
+
+
+def one_line(numbers: Numbers) -> str:
+    """The same for the plain output."""
+    return "; ".join(text.plain for text in (rates(numbers, 200), *figures(numbers)))
+
+
+def _labelled(label: str, *parts: str | tuple[str, str]) -> Text:
+    return Text.assemble((f"{label:<9} ", "dim"), *parts)
+
+
+def _money(amount: Decimal) -> tuple[str, str]:
+    return f"{amount:+,.2f}", "green" if amount >= 0 else "red"
+
+
+def positions(numbers: Numbers) -> list[Text]:
+    """The largest open positions."""
+    held = sorted((item for item in numbers.positions.values() if item.quantity), key=lambda item: item.cost, reverse=True)
+    return [_position(item) for item in held[:POSITIONS_SHOWN]]
+
+
+def _position(item: Position) -> Text:
+    profit = item.realised + item.unrealised - item.fees
+    return _labelled("position", f"{plain(item.quantity)} {item.symbol} {item.strategy}  ", _money(profit))
+
+
+def happenings(numbers: Numbers, story: Sequence[Line], room: int) -> list[Text]:
+    """What happened last, in `room` lines, oldest first: half of them are the supervisor's when trading would fill all."""
+    trading = _trading(numbers)
+    for_story = min(STORY_SHOWN, max(room // 2, room - len(trading)))
+    told = [(line.ts_ns, story_line(line)) for line in story[-for_story:]] if for_story > 0 else []
+    chosen = [*told, *trading[-(room - len(told)) :]] if room > len(told) else told
+    return [line for _, line in sorted(chosen, key=lambda dated: dated[0])]
+
+
+def _trading(numbers: Numbers) -> list[tuple[int, Text]]:
+    opinions = [signal for signal in numbers.signals if signal.direction is not Direction.HOLD][:3]
+    messages: list[Message] = [*opinions, *numbers.decisions[:3], *numbers.orders[:4], *numbers.fills[:4]]
+    return [(message.ts_pub_ns, _happening(message)) for message in sorted(messages, key=lambda message: message.ts_pub_ns)]
+
+
+def _happening(message: Message) -> Text:
+    match message:
+        case Signal():
+            style, text = "cyan", f"signal    {message.strategy} {message.direction.value} {message.symbol}: {message.reason}"
+        case Decision():
+            style, text = (
+                "dim",
+                f"decision  {message.verdict.value} {message.direction.value} {message.symbol}: {message.code} {message.reason}",
+            )
+        case OrderUpdate():
+            price = "" if message.price is None else f" at {plain(message.price)}"
+            filled = f", filled {plain(message.filled_quantity)}" if message.filled_quantity else ""
+            what = f"{message.side.value} {plain(message.quantity)} {message.symbol}{price}"
+            style, text = "", f"order     {what}: {message.status.value}{filled} {message.reason}"
+        case Fill():
+            style, text = (
+                "bold",
+                f"fill      {message.side.value} {plain(message.quantity)} {message.symbol} at {plain(message.price)}",
+            )
+        case _:
+            style, text = "", type(message).__name__
+    return _line(message.ts_pub_ns, text.rstrip(), style)
+
+
+def story_line(line: Line) -> Text:
+    return _line(line.ts_ns, line.text, "yellow" if line.warning else "")
+
+
+def _line(ts_ns: int, text: str, style: str) -> Text:
+    moment = datetime.fromtimestamp(ts_ns / 1e9).astimezone()
+    return Text.assemble((f"{moment:%H:%M:%S} ", "dim"), (text.replace("\n", " "), style))
