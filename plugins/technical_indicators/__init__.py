@@ -1,0 +1,1 @@
+"""Classic indicators, one strategy each."""
