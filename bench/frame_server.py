@@ -1,7 +1,7 @@
 """A venue that only talks: Binance's handshake, subscriptions and snapshots, then frames as fast as the socket takes them or paced.
 
 Run as a process of its own: `python -m bench.frame_server PORT_FILE LOOPS RATE SECONDS`. RATE 0 sends the recorded capture as fast
-as possible; otherwise that many trade frames a second for SECONDS. Prints one JSON line a run: first and last byte, monotonic ns.
+as possible; otherwise that many quotes a second for SECONDS. Prints one JSON line a run: first and last byte, monotonic ns.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from bench import capture
+from bench.plain_venue import PlainVenue
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 CHUNK_FRAMES = 200
-T0_MS = 1_617_647_603_000
 
 
 def framed(payload: bytes) -> bytes:
@@ -35,11 +35,31 @@ def framed(payload: bytes) -> bytes:
     return head + payload
 
 
-def trade_frame(number: int) -> bytes:
+WAVE = 10
+"""Frames for which the price stays, before it goes to the other of two levels."""
+
+
+def quote_frame(number: int) -> bytes:
+    """Best bid and offer, numbered, a tenth apart."""
+    level = number // WAVE % 2
     return framed(
-        b'{"stream":"btcusdt@trade","data":{"e":"trade","E":%d,"s":"BTCUSDT","t":%d,"p":"60000.%02d000000","q":"0.01000000","T":%d,"m":true,"M":true}}'
-        % (T0_MS, number, number % 100, T0_MS)
+        b'{"stream":"btcusdt@bookTicker","data":{"u":%d,"s":"BTCUSDT","b":"60000.%d0000000","B":"1.00000000",'
+        b'"a":"60000.%d0000000","A":"1.00000000"}}' % (number, level, level + 1)
     )
+
+
+async def read_text(reader: asyncio.StreamReader) -> bytes:
+    """The next text message of a client; pings and the like are passed over."""
+    while True:
+        head = await reader.readexactly(2)
+        size = head[1] & 0x7F
+        if size >= 126:
+            size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8), "big")
+        mask = await reader.readexactly(4)
+        payload = await reader.readexactly(size)
+        if head[0] & 0x0F == 1:
+            key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
+            return (int.from_bytes(payload, "big") ^ key).to_bytes(size, "big")
 
 
 class FrameServer:
@@ -47,6 +67,7 @@ class FrameServer:
         self._recording = recording
         self._rate = rate
         self._seconds = seconds
+        self._venue = PlainVenue()
         self._snapshots_asked: set[str] = set()
         self.ready = asyncio.Event()
 
@@ -73,30 +94,40 @@ class FrameServer:
         if parts.path.endswith("/depth"):
             self.ready.set()
             return b'{"lastUpdateId":1,"bids":[],"asks":[]}'
-        if parts.path.endswith("/exchangeInfo"):
-            return b'{"symbols":[]}'
-        if parts.path.endswith("/time"):
-            return b'{"serverTime":%d}' % (time.time_ns() // 1_000_000)
-        return b"[]"
+        return self._venue.body(parts.path)
 
     async def _websocket(self, request: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        key = next(line.split(": ", 1)[1] for line in request.split("\r\n") if line.lower().startswith("sec-websocket-key"))
-        accept = base64.b64encode(hashlib.sha1(key.encode() + GUID).digest())
+        fields = dict(line.lower().split(": ", 1)[:1] + line.split(": ", 1)[1:] for line in request.split("\r\n") if ": " in line)
+        accept = base64.b64encode(hashlib.sha1(fields["sec-websocket-key"].encode() + GUID).digest())
         writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
             % accept
         )
-        head = await reader.readexactly(2)
-        size = head[1] & 0x7F
-        size = int.from_bytes(await reader.readexactly(2), "big") if size == 126 else size
-        mask = await reader.readexactly(4)
-        subscribe = json.loads(bytes(byte ^ mask[index % 4] for index, byte in enumerate(await reader.readexactly(size))))
+        if "/ws-api/" in request.split(" ", 2)[1]:
+            await self._orders(reader, writer)
+            return
+        subscribe = json.loads(await read_text(reader))
         writer.write(framed(b'{"result":null,"id":%d}' % subscribe["id"]))
         await self.ready.wait()
         await asyncio.sleep(0.5)  # the connector loads its snapshots
         first, last, sent = await (self._paced(writer) if self._rate else self._blast(writer))
-        print(json.dumps({"first_ns": first, "last_ns": last, "frames": len(sent) or self._count, "sent_ns": sent}), flush=True)
+        await asyncio.sleep(0.5)  # the last answers
+        result = {
+            "first_ns": first,
+            "last_ns": last,
+            "frames": len(sent) or self._count,
+            "sent_ns": sent,
+            "orders_ns": self._venue.received_ns,
+        }
+        print(json.dumps(result), flush=True)
         await reader.read()
+
+    async def _orders(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """The WebSocket API: every order fills at once, at the price of the last frame."""
+        while True:
+            request = await read_text(reader)
+            for answer in self._venue.answers(request, time.monotonic_ns()):
+                writer.write(framed(answer))
 
     @property
     def _count(self) -> int:
@@ -123,7 +154,7 @@ class FrameServer:
             while number < due:
                 number += 1
                 sent.append(time.monotonic_ns())
-                writer.write(trade_frame(number))
+                writer.write(quote_frame(number))
             await asyncio.sleep(max(0.0, (start + number * 1_000_000_000 // self._rate - time.monotonic_ns()) / 1e9))
         return sent[0], sent[-1], sent
 

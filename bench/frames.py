@@ -35,12 +35,12 @@ def throughput(loops: int = 30) -> dict[str, Any]:
     symbols = [split_native(native) for native in recording.symbols]
     with running() as run:
         url = run.valkey()
-        server = _frame_server(run, loops, 0, 0)
-        connector = run.python("connector", "bench.feed_process", _port(run), "aggregate", *symbols, env={"BUS_URL": url})
+        server = frame_server(run, loops, 0, 0)
+        connector = run.python("connector", "bench.feed_process", venue_port(run), "aggregate", *symbols, env={"BUS_URL": url})
         wait_for(lambda: uvloop.run(_entries(url)) >= len(symbols), "the first books")  # one for each snapshot
         before = uvloop.run(_entries(url))
         cpu_before = run.cpu_s("connector")
-        sent = _line(server)
+        sent = line(server)
         expected = before + sent["frames"]
         last_ns = 0
 
@@ -66,13 +66,13 @@ def throughput(loops: int = 30) -> dict[str, Any]:
 
 
 def latency(rate: int, seconds: float = 4.0) -> dict[str, Any]:
-    """Frame sent to entry read by a blocked reader in another process, trades only, in microseconds."""
+    """Frame sent to entry read by a blocked reader in another process, quotes only, in microseconds."""
     with running() as run:
         url = run.valkey()
-        server = _frame_server(run, 0, rate, seconds)
-        run.python("connector", "bench.feed_process", _port(run), "trade", "BTC/USDT", env={"BUS_URL": url})
-        read_ns, cpu_s = uvloop.run(_read_trades(run, url, int(rate * seconds)))
-        sent_ns = _line(server)["sent_ns"]
+        server = frame_server(run, 0, rate, seconds)
+        run.python("connector", "bench.feed_process", venue_port(run), "trade", "BTC/USDT", env={"BUS_URL": url})
+        read_ns, cpu_s = uvloop.run(_read_quotes(run, url, int(rate * seconds)))
+        sent_ns = line(server)["sent_ns"]
         delays_us = sorted((read_ns[number] - sent) / 1000 for number, sent in enumerate(sent_ns, start=1) if number in read_ns)
         return {
             "rate": rate,
@@ -83,7 +83,7 @@ def latency(rate: int, seconds: float = 4.0) -> dict[str, Any]:
         }
 
 
-def _frame_server(run: Run, loops: int, rate: int, seconds: float) -> subprocess.Popen[bytes]:
+def frame_server(run: Run, loops: int, rate: int, seconds: float) -> subprocess.Popen[bytes]:
     server = run.python(
         "frames", "bench.frame_server", str(run.directory / "port"), str(loops), str(rate), str(seconds), stdout=subprocess.PIPE
     )
@@ -91,11 +91,11 @@ def _frame_server(run: Run, loops: int, rate: int, seconds: float) -> subprocess
     return server
 
 
-def _port(run: Run) -> str:
+def venue_port(run: Run) -> str:
     return (run.directory / "port").read_text()
 
 
-def _line(server: subprocess.Popen[bytes]) -> dict[str, Any]:
+def line(server: subprocess.Popen[bytes]) -> dict[str, Any]:
     assert server.stdout is not None
     line: dict[str, Any] = json.loads(server.stdout.readline())
     return line
@@ -115,8 +115,8 @@ async def _entries(url: str) -> int:
         await redis.aclose()
 
 
-async def _read_trades(run: Run, url: str, count: int) -> tuple[dict[int, int], float]:
-    """When each trade was read, by its number, and the CPU time that the connector used meanwhile."""
+async def _read_quotes(run: Run, url: str, count: int) -> tuple[dict[int, int], float]:
+    """When each quote was read, by its number, and the CPU time that the connector used meanwhile."""
     read_ns: dict[int, int] = {}
     cpu_before = 0.0
     stop = asyncio.Event()
@@ -125,11 +125,11 @@ async def _read_trades(run: Run, url: str, count: int) -> tuple[dict[int, int], 
         nonlocal cpu_before
         if not read_ns:
             cpu_before = run.cpu_s("connector")
-        read_ns[int(message.trade_id)] = time.monotonic_ns()
+        read_ns[message.sequence] = time.monotonic_ns()
         if len(read_ns) >= count:
             stop.set()
 
-    await asyncio.wait_for(TailReader(url, [STREAMS.market("binance", "trades")], "0").run(handle, stop), 60)
+    await asyncio.wait_for(TailReader(url, [STREAMS.market("binance", "tickers")], "0").run(handle, stop), 60)
     return read_ns, run.cpu_s("connector") - cpu_before
 
 

@@ -39,6 +39,7 @@ log = structlog.get_logger(__name__)
 
 LIFETIME_S = 23.5 * 3600
 """Binance ends a connection after 24 hours."""
+CONGESTION_CHECK_FRAMES = 64
 SUBSCRIBE_AT_ONCE = 200
 ACK_TIMEOUT_S = 10.0
 INSTRUMENTS_EVERY_S = 600.0
@@ -104,14 +105,18 @@ class BinanceFeed:
 
     async def _open(self) -> WebSocket:
         """Connect and subscribe to everything; a refused or unanswered subscription is a failed connection."""
-        frame = self.decoder.on_frame
-        relieve = self._context.relieve
+        frame, congested, relieve = self.decoder.on_frame, self._context.congested, self._context.relieve
         socket: WebSocket | None = None
+        left = CONGESTION_CHECK_FRAMES
 
         def on_message(message: bytes) -> None:
+            nonlocal left
             frame(message, now_ns())
-            if self._context.congested() and socket is not None:
-                relieve(socket)
+            left -= 1
+            if not left:
+                left = CONGESTION_CHECK_FRAMES
+                if congested() and socket is not None:
+                    relieve(socket)
 
         socket = await open_websocket(self._context.url, on_message)
         try:

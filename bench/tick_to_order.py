@@ -1,0 +1,61 @@
+"""Frame sent to order received, both on the venue's clock, over the real connector and bot with the journal on.
+
+Quotes at a steady rate; the price changes its level every tenth frame, the SMA plugin trades on each change, and every order fills.
+What the journal's wait for the disk costs is the difference between the two runs.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from bisect import bisect_right
+from typing import Any
+
+from bench.frame_server import WAVE
+from bench.frames import frame_server, line, venue_port
+from bench.processes import running, wait_for
+
+PLUGINS = (
+    "{sma: {settings: {source: ticks, fast_period: 1, slow_period: 4}}, ema: {enabled: false}, rsi: {enabled: false},"
+    " bollinger_bands: {enabled: false}}"
+)
+
+
+def tick_to_order(rate: int = 1_000, seconds: float = 10.0, *, fsync: bool = True) -> dict[str, Any]:
+    """Latencies in microseconds and the CPU that the processes used, percent of one core."""
+    with running() as run:
+        url = run.valkey()
+        server = frame_server(run, 0, rate, seconds)
+        venue = f"127.0.0.1:{venue_port(run)}"
+        env = {
+            "TRADEBOT_HOME": str(run.directory),
+            "TRADEBOT__BUS__URL": url,
+            "TRADEBOT__EXCHANGES": "{binance: {port: 0, symbols: [BTC/USDT], timeframes: [1m], stale_after_s: 3600, "
+            f"journal_fsync: {str(fsync).lower()}, rest_url: 'http://{venue}', ws_url: 'ws://{venue}/stream', "
+            f"ws_api_url: 'ws://{venue}/ws-api/v3'}}}}",
+            "TRADEBOT__BOT__PORT": "0",
+            "TRADEBOT__BOT__PLUGINS": PLUGINS,
+            "TRADEBOT__BOT__RISK__COOLDOWN_S": "0",
+            "TRADEBOT__LOG__LEVEL": "WARNING",
+        }
+        run.python("bot", "tradebot", "bot", env=env)
+        wait_for((run.directory / "run/bot.port").exists, "the bot")
+        run.python("connector", "tradebot", "connector", "binance", env=env)
+        result = line(server)
+        cpu = {name: run.cpu_s(name) for name in ("connector", "bot", "valkey")}
+        sent_ns, orders_ns = result["sent_ns"], result["orders_ns"]
+        triggers = [sent for number, sent in enumerate(sent_ns, start=1) if number % WAVE == 0]
+        delays_us = sorted((order - triggers[bisect_right(triggers, order) - 1]) / 1000 for order in orders_ns)
+        return {
+            "rate": rate,
+            "fsync": fsync,
+            "changes": len(triggers),
+            "orders": len(orders_ns),
+            "p50_us": round(statistics.median(delays_us)) if delays_us else None,
+            "p99_us": round(delays_us[int(len(delays_us) * 0.99)]) if delays_us else None,
+            "cpu_s": {name: round(used, 2) for name, used in cpu.items()},
+        }
+
+
+if __name__ == "__main__":
+    print(json.dumps([tick_to_order(fsync=True), tick_to_order(fsync=False)], indent=1))
