@@ -1,0 +1,1 @@
+"""Redis Streams and nothing else: how the processes meet. DESIGN.md §4 has the promises."""
