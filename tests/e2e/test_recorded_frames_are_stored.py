@@ -132,4 +132,5 @@ async def test_what_is_stored_is_what_the_frames_say(replayed: tuple[Told, async
         stored = [[(Decimal(price), Decimal(size)) for price, size in json.loads(row[side])] for side in ("bids", "asks")]
         assert tuple(stored) == told.top(native)
 
-    assert await connection.fetchval("SELECT count(*) FROM gaps") == 0
+    rows = await connection.fetch("SELECT symbol, stream, reason, count, healed FROM gaps")
+    assert not rows, [tuple(row) for row in rows]

@@ -91,7 +91,7 @@ class Stack:
             cwd=ROOT,
             env={**os.environ, **self.environment},
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stderr=asyncio.subprocess.DEVNULL,
         )
         output, _ = await process.communicate()
         return process.returncode or 0, output.decode()

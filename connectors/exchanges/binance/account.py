@@ -38,7 +38,7 @@ from connectors.exchanges.binance.orders import (
 )
 from connectors.exchanges.binance.signing import BinanceSigner
 from connectors.exchanges.binance.symbols import native_symbol, split_native
-from connectors.journal import WireRequest
+from connectors.journal_records import WireRequest
 from connectors.order_entry import AccountListener, BalanceReport, OnAnswer, OrderReport
 from connectors.rate_budget import Lane, RateBudget
 from connectors.rest import RestClient

@@ -38,7 +38,7 @@ class DepthChannel(Channel):
         self.book = DepthBook(depth)
         self.live = False
         self._buffer: list[tuple[DepthFrame, int]] = []
-        self._event_ms = 0  # of the last update applied
+        self._event_ms = 0  # of the last update applied since the snapshot, which has no time
 
     def _decoders(self) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
         return msgspec.json.Decoder(Envelope[DepthFrame]), msgspec.json.Decoder(DepthFrame)
@@ -56,7 +56,7 @@ class DepthChannel(Channel):
             return
         sequence = self.book.sequence
         if data.u <= sequence:
-            if self._event_ms + RESET_MS < data.E:  # an old number in a new message: one of the two is wrong
+            if self._event_ms and data.E > self._event_ms + RESET_MS:  # an old number in a new message: one of them is wrong
                 self._lose(Hole("update numbers ran backwards", data.U, sequence, ts_recv_ns, ts_recv_ns), ts_recv_ns)
                 self._buffer.append((data, ts_recv_ns))
                 return
@@ -107,6 +107,7 @@ class DepthChannel(Channel):
         if self._buffer and last_id + 1 < self._buffer[0][0].U:
             return False
         self.book.load(snapshot.bids, snapshot.asks, last_id)
+        self._event_ms = 0
         self.live = True
         buffered, self._buffer = self._buffer, []
         if not buffered:

@@ -48,13 +48,13 @@ TIMES_IN_FORCE = {"IOC": TimeInForce.IOC, "FOK": TimeInForce.FOK}
 
 
 class FillBody(msgspec.Struct):
-    """A fill inside the answer to a new order: taken at once, so as taker."""
+    """A fill inside the answer to a new order: taken at once, so as taker. One without an id is fetched later."""
 
     price: str
     qty: str
     commission: str
     commissionAsset: str  # noqa: N815 the venue's names, here and below
-    tradeId: int  # noqa: N815
+    tradeId: int = -1  # noqa: N815
 
 
 class OrderBody(msgspec.Struct):
@@ -157,7 +157,8 @@ class EventName(msgspec.Struct):
 def order_report(body: OrderBody, symbol_of: SymbolOf) -> OrderReport:
     """What an answered order means; raises BadResponse for values that are not documented."""
     try:
-        at_ns = ms_to_ns(body.transactTime or body.updateTime or body.time)
+        at_ms = body.transactTime or body.updateTime or body.time
+        at_ns = ms_to_ns(at_ms) if at_ms else 0  # older answers to a cancel carry no time
         return OrderReport(
             client_order_id=body.origClientOrderId or body.clientOrderId,
             terms=_terms(body.symbol, body.side, body.type, body.timeInForce, body.origQty, body.price, body.stopPrice, symbol_of),
@@ -168,7 +169,7 @@ def order_report(body: OrderBody, symbol_of: SymbolOf) -> OrderReport:
                 filled_quantity=exact(body.executedQty),
                 filled_quote=max(Decimal(0), exact(body.cummulativeQuoteQty)),  # negative means unknown, on very old orders
             ),
-            fills=tuple(_taken(fill, str(body.orderId), at_ns) for fill in body.fills),
+            fills=tuple(_taken(fill, str(body.orderId), at_ns) for fill in body.fills if fill.tradeId >= 0),
         )
     except (KeyError, ValueError) as error:
         raise BadResponse(f"order {body.orderId} of {body.symbol}: {_why(error)}") from error

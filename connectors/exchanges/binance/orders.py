@@ -12,7 +12,7 @@ from common_models.decimals import plain
 from connectors.errors import BadResponse, OrderRejected
 from connectors.exchanges.binance.error_codes import ErrorBody, error_of
 from connectors.exchanges.binance.symbols import native_symbol
-from connectors.journal import WireRequest
+from connectors.journal_records import WireRequest
 from connectors.rate_budget import RateBudget
 from connectors.ws_api import Frame, Params
 

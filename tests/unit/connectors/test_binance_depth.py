@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from common_models import Gap, OrderBook
 from connectors.exchanges.binance.depth import DepthChannel
 from connectors.exchanges.binance.wire import DepthSnapshot
-from tests.support.market import RECV_NS, Published, combined, depth, snapshot
+from tests.support.market import RECV_NS, T0_MS, Published, combined, depth, snapshot
 
 
 def synced(published: Published, last_id: int = 100) -> DepthChannel:
@@ -86,6 +86,23 @@ def test_a_lost_socket_makes_the_book_invalid() -> None:
     channel.disconnected(RECV_NS, "connection lost")
     assert not published.of(OrderBook)[-1].valid
     assert published.of(Gap)[-1].reason == "connection lost"
+
+
+def test_updates_from_before_the_snapshot_are_late_and_not_wrong() -> None:
+    published = Published()
+    channel = synced(published, last_id=100)
+    channel.on_frame(depth(98, 99, [["9.8", "1"]], []), RECV_NS)
+    assert channel.live
+    assert channel.duplicates == 1
+
+
+def test_an_old_number_in_a_new_message_makes_the_book_invalid() -> None:
+    published = Published()
+    channel = synced(published, last_id=100)
+    channel.on_frame(depth(101, 101, [["9.8", "1"]], []), RECV_NS)
+    channel.on_frame(depth(90, 91, [], []).replace(b"%d" % T0_MS, b"%d" % (T0_MS + 5_000)), RECV_NS)
+    assert not published.of(OrderBook)[-1].valid
+    assert published.of(Gap)[-1].reason == "update numbers ran backwards"
 
 
 def test_updates_that_two_sockets_deliver_are_applied_once() -> None:
