@@ -39,13 +39,26 @@ def run(settings: Settings, exchange: str) -> int:
         configured = settings.exchanges.get(exchange)
         if configured is None:
             raise ServiceError(f"{exchange!r} is not configured; add it to config/exchanges.yaml")
-        async with running(exchange, configured, settings.home / "simulator" / exchange, settings.host) as simulator:
+        state_dir = settings.home / "simulator" / exchange
+        address = state_dir / "address"
+        port = former_port(address) or venue_port(configured)
+        async with running(exchange, configured, state_dir, settings.host, port) as simulator:
+            write_private(address, simulator.url)
             write_private(settings.run_dir / f"{service.name}.url", simulator.url)
             simulator.expose_metrics()
             service.health.report("market", True, simulator.url)
             await simulator.until(service.stop)
+        address.unlink(missing_ok=True)
 
     return run_service(f"simulator-{exchange}", settings, 0, main)
+
+
+def former_port(address: Path) -> int:
+    """The port of a run that was killed, where clients still look for it; a run that ended well leaves no address."""
+    try:
+        return int(address.read_text().rpartition(":")[2])
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 def venue_port(settings: ExchangeSettings) -> int:
@@ -123,8 +136,13 @@ class Simulator:
 
 
 @contextlib.asynccontextmanager
-async def running(name: str, settings: ExchangeSettings, state_dir: Path, host: str = "127.0.0.1") -> AsyncIterator[Simulator]:
-    """A simulator that listens; its market lives while `until` runs. Raises ServiceError when it cannot start."""
+async def running(
+    name: str, settings: ExchangeSettings, state_dir: Path, host: str = "127.0.0.1", port: int | None = None
+) -> AsyncIterator[Simulator]:
+    """A simulator that listens, on `port` or where its settings say; its market lives while `until` runs.
+
+    Raises ServiceError when it cannot start.
+    """
     try:
         simulator = Simulator(name, settings, state_dir)
     except (AppendLogError, RecordingError) as error:
@@ -135,8 +153,8 @@ async def running(name: str, settings: ExchangeSettings, state_dir: Path, host: 
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        port = await _listen(runner, host, venue_port(settings))
-        simulator.url = f"http://{host}:{port}"
+        listening = await _listen(runner, host, venue_port(settings) if port is None else port)
+        simulator.url = f"http://{host}:{listening}"
         log.info("simulator.listening", exchange=name, url=simulator.url, symbols=list(simulator.exchange.markets))
         yield simulator
     finally:
