@@ -39,12 +39,12 @@ async def fills(stack: Stack) -> int:
     """Fills that are stored now; 0 while the database is away."""
     try:
         connection = await stack.connect()
-    except (OSError, asyncpg.PostgresError, NotRunning):
+        try:
+            return int(await connection.fetchval("SELECT count(*) FROM fills"))
+        finally:
+            await connection.close()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, NotRunning):
         return 0
-    try:
-        return int(await connection.fetchval("SELECT count(*) FROM fills"))
-    finally:
-        await connection.close()
 
 
 async def trading_goes_on(stack: Stack, after: str) -> None:

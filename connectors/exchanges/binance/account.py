@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import msgspec
 import structlog
 
 from common_models import CancelOrder, Instrument, PlaceOrder, SymbolError
 from common_models.timestamps import NS_PER_MS
-from connectors.errors import BadResponse, ExchangeError, NotSent, OrderNotFound, OrderOutcomeUnknown
+from connectors.errors import BadResponse, ClockRefused, ExchangeError, NotSent, OrderNotFound, OrderOutcomeUnknown
 from connectors.exchanges.binance.order_wire import (
     AccountBody,
     EventName,
@@ -46,6 +47,8 @@ from connectors.venue_clock import VenueClock
 from connectors.ws_api import WsApi
 from runtime.clock import now_ns
 from trading.order_state import Executed
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -157,13 +160,13 @@ class BinanceAccount:
         else:
             params["orderId"] = exchange_order_id
         try:
-            body = await self._rest.signed("GET", ORDER_PATH, params, weight=4, lane=Lane.ORDER, shape=OrderBody)
+            body = await self._ask(ORDER_PATH, params, weight=4, lane=Lane.ORDER, shape=OrderBody)
         except OrderNotFound:
             return None
         return order_report(body, self._symbol_of)
 
     async def open_orders(self) -> list[OrderReport]:
-        bodies = await self._rest.signed("GET", "/api/v3/openOrders", {}, weight=80, lane=Lane.ACCOUNT, shape=list[OrderBody])
+        bodies = await self._ask("/api/v3/openOrders", {}, weight=80, shape=list[OrderBody])
         return [order_report(body, self._symbol_of) for body in bodies]
 
     async def fills(self, symbol: str, *, exchange_order_id: str = "", after_trade_id: int | None = None) -> list[Executed]:
@@ -175,9 +178,7 @@ class BinanceAccount:
         fills: list[Executed] = []
         weight = 5 if exchange_order_id else 20
         while True:
-            page = await self._rest.signed(
-                "GET", "/api/v3/myTrades", params, weight=weight, lane=Lane.ACCOUNT, shape=list[TradeBody]
-            )
+            page = await self._ask("/api/v3/myTrades", params, weight=weight, shape=list[TradeBody])
             fills += [trade(body) for body in page]
             if len(page) < TRADES_PAGE or (not exchange_order_id and after_trade_id is None):
                 return fills
@@ -186,14 +187,30 @@ class BinanceAccount:
     async def balances(self) -> list[BalanceReport]:
         asked_ns = self.clock.now_ns()
         params = {"omitZeroBalances": "true"}
-        body = await self._rest.signed("GET", "/api/v3/account", params, weight=20, lane=Lane.ACCOUNT, shape=AccountBody)
+        body = await self._ask("/api/v3/account", params, weight=20, shape=AccountBody)
         return account_balances(body, asked_ns)
+
+    async def _ask(self, path: str, params: Mapping[str, str], *, weight: int, shape: type[T], lane: Lane = Lane.ACCOUNT) -> T:
+        """A signed question; a refused time stamp is measured anew and the question put once more."""
+        try:
+            return await self._rest.signed("GET", path, params, weight=weight, lane=lane, shape=shape)
+        except ClockRefused:
+            self.clock.forget()
+            await self.measure_clock()
+            return await self._rest.signed("GET", path, params, weight=weight, lane=lane, shape=shape)
 
     # what the venue pushes
 
     async def _subscribe(self) -> None:
         """Ask for the account's events on a fresh connection."""
-        await self._api.call(SUBSCRIBE, self._signer.ws_params({}, self.clock.now_ms()))
+        if not self.clock.known:
+            await self.measure_clock()
+        try:
+            await self._api.call(SUBSCRIBE, self._signer.ws_params({}, self.clock.now_ms()))
+        except ClockRefused:
+            self.clock.forget()
+            await self.measure_clock()
+            raise
         if self._listener is not None:
             self._listener.on_user_data_leg(True, "")
 
