@@ -1,7 +1,7 @@
 """The order book of one symbol, kept from absolute level updates: what an exchange's diff stream describes.
 
-Levels are kept as the venue's own text, ordered by an exact integer key. The JSON of a level is made once, when it is first among the
-best, so that publishing the best N levels is one join. Nothing is rounded and no float decides an order.
+Levels are kept as the venue's own text, ordered by an exact integer key. The JSON of a level is made once, when it is first among
+the best, so that publishing the best N levels is one join. Nothing is rounded and no float decides an order.
 """
 
 from __future__ import annotations

@@ -48,6 +48,10 @@ class Stack:
 
     async def start(self) -> None:
         """`tradebot up`, until every process is ready."""
+        self._spawn()
+        await self.ready()
+
+    def _spawn(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
@@ -59,7 +63,6 @@ class Stack:
                 stderr=output,
                 start_new_session=True,
             )
-        await self.ready()
 
     async def ready(self, timeout_s: float = START_S) -> None:
         """Wait until the status names every process as ready."""

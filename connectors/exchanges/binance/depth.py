@@ -56,7 +56,7 @@ class DepthChannel(Channel):
             return
         sequence = self.book.sequence
         if data.u <= sequence:
-            if self._event_ms and data.E > self._event_ms + RESET_MS:  # an old number in a new message: one of them is wrong
+            if self._event_ms and self._event_ms + RESET_MS < data.E:  # an old number in a new message: one of them is wrong
                 self._lose(Hole("update numbers ran backwards", data.U, sequence, ts_recv_ns, ts_recv_ns), ts_recv_ns)
                 self._buffer.append((data, ts_recv_ns))
                 return
