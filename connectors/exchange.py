@@ -108,7 +108,8 @@ class Connect(Protocol):
 class Exchange:
     """One exchange: its name, where it is, and how to make its parts.
 
-    `local_urls` gives the same places on a simulator, by its base URL; `credentials` are the environment names of the API key and its secret.
+    `local_urls` gives the same places on a simulator, by its base URL; `credentials` are the environment names of the API key and
+    its secret.
     """
 
     name: str

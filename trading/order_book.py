@@ -1,7 +1,7 @@
 """The order book of one symbol, kept from absolute level updates: what an exchange's diff stream describes.
 
-Levels are kept as the venue's own text, ordered by an exact integer key. The JSON of a level is made once, when it is first among
-the best, so that publishing the best N levels is one join. Nothing is rounded and no float decides an order.
+Levels are kept as the venue's own text, ordered by an exact integer key. The JSON of the best N levels is kept beside them and changed
+in place, so that publishing is one join. Nothing is rounded and no float decides an order.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 from common_models.decimals import MAX_DIGITS, checked
+
+MAX_FORGOTTEN = 4_096
+"""Prices without a level whose keys are remembered, beside as many as there are levels."""
 
 TextLevel = tuple[str, str]
 """(price, size) as the venue writes them."""
@@ -36,78 +39,76 @@ def is_zero(size: str) -> bool:
 class BookSide:
     """One side. `sign` is +1 for bids and -1 for asks, so that the best price always has the greatest key."""
 
-    __slots__ = ("_depth", "_key_of", "_keys", "_levels", "_shown", "_sign", "_top_json")
+    __slots__ = ("_depth", "_keys", "_known", "_levels", "_sign", "_top", "_top_json")
 
     def __init__(self, sign: int, depth: int) -> None:
         self._sign = sign
         self._depth = depth
-        self._keys: list[int] = []  # ascending: the best is last, where most of the changes are
-        self._levels: dict[int, TextLevel] = {}
-        self._key_of: dict[str, int] = {}
-        self._shown: dict[int, str] = {}  # the JSON of levels that were among the best since they last changed
-        self._top_json: str | None = None
+        self.load(())
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def clear(self) -> None:
-        self.load(())
-
     def load(self, levels: Iterable[TextLevel]) -> None:
         """Replace everything by a snapshot."""
-        self._levels = {}
-        self._key_of = {}
-        for price, size in levels:
-            if not is_zero(size):
-                key = self._sign * price_key(price)
-                self._key_of[price] = key
-                self._levels[key] = (price, size)
-        self._keys = sorted(self._levels)
-        self._shown = {}
-        self._top_json = None
+        self._levels: dict[int, TextLevel] = {}
+        self._known: dict[str, tuple[int, str]] = {}  # key and JSON beginning by price, also of prices that are gone: most come back
+        for level in levels:
+            if not is_zero(level[1]):
+                self._levels[self._learn(level[0])[0]] = level
+        self._keys = sorted(self._levels)  # ascending: the best is last, where most of the changes are
+        self._top = [self._json(key) for key in reversed(self._keys[-self._depth :])]  # the JSON of the best levels
+        self._top_json: str | None = None
 
     def apply(self, changes: Iterable[TextLevel]) -> None:
         """Set the size at each price; a size of zero removes the level. Raises ValueError for text that is no number."""
-        keys, levels, key_of = self._keys, self._levels, self._key_of
-        worst_shown = keys[-self._depth] if len(keys) >= self._depth else None
+        keys, levels, known_prices, top, depth = self._keys, self._levels, self._known, self._top, self._depth
         for change in changes:
             price, size = change
-            key = key_of.get(price)
-            if key is None:
-                key = self._sign * price_key(price)
+            key, start = known_prices.get(price) or self._learn(price)
             if len(size) > MAX_DIGITS:
                 checked(size)
+            count = len(keys)
+            shown = count < depth or key >= keys[-depth]
+            at = bisect_left(keys, key, count - depth if shown and count > depth else 0)
             if float(size):  # is_zero(size), without the call
                 if key not in levels:
-                    keys.insert(bisect_left(keys, key), key)
-                    key_of[price] = key
+                    keys.insert(at, key)
+                    if shown:
+                        top.insert(count - at, f'{start}{short(size)}"]')
+                        del top[depth:]
+                elif shown:
+                    top[count - 1 - at] = f'{start}{short(size)}"]'
                 levels[key] = change
             elif key in levels:
                 del levels[key]
-                key_of.pop(price, None)
-                del keys[bisect_left(keys, key)]
+                del keys[at]
+                if shown:
+                    del top[count - 1 - at]
+                    if count > depth:
+                        top.append(self._json(keys[-depth]))
             else:
                 continue  # removing a level that we never knew is normal
-            if worst_shown is None or key >= worst_shown:
+            if shown:
                 self._top_json = None
-            self._shown.pop(key, None)
+
+    def _learn(self, price: str) -> tuple[int, str]:
+        """Note the key of a price that is not known yet, and how its JSON begins; raises ValueError."""
+        known = self._sign * price_key(price), f'["{short(price)}","'
+        if len(self._known) > 2 * len(self._levels) + MAX_FORGOTTEN:
+            self._known.clear()
+        self._known[price] = known
+        return known
+
+    def _json(self, key: int) -> str:
+        price, size = self._levels[key]
+        return f'["{short(price)}","{short(size)}"]'
 
     def top_json(self) -> str:
         """The best levels as a JSON array of [price, size], best first, without trailing zeros: a third of the bytes less."""
         if self._top_json is None:
-            best = self._keys[-self._depth :]
-            best.reverse()
-            shown = self._shown
-            if len(shown) > 8 * self._depth:
-                shown.clear()
-            self._top_json = f"[{','.join([shown.get(key) or self._show(key) for key in best])}]"
+            self._top_json = f"[{','.join(self._top)}]"
         return self._top_json
-
-    def _show(self, key: int) -> str:
-        price, size = self._levels[key]
-        text = f'["{_short(price)}","{_short(size)}"]'
-        self._shown[key] = text
-        return text
 
     def forget_beyond(self, levels: int) -> None:
         """Drop all but the best `levels`."""
@@ -123,8 +124,12 @@ class BookSide:
         return [self._levels[key] for key in reversed(self._keys)]
 
 
-def _short(number: str) -> str:
-    return number.rstrip("0").rstrip(".") if "." in number else number
+def short(number: str) -> str:
+    """A plain decimal without its trailing zeros: `5897.80000000` is `5897.8`."""
+    if "." not in number:
+        return number
+    number = number.rstrip("0")
+    return number[:-1] if number[-1:] == "." else number
 
 
 class DepthBook:

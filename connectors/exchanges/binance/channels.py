@@ -119,11 +119,18 @@ class TickerChannel(Channel):
         return msgspec.json.Decoder(Envelope[BookTickerFrame]), msgspec.json.Decoder(BookTickerFrame)
 
     def _on_data(self, data: BookTickerFrame, frame: bytes, ts_recv_ns: int) -> None:
-        bid, ask = data.b, data.a
-        if not plain_numbers(frame, b'"b":', b"bBaA") or len(max(bid, ask, data.B, data.A, key=len)) > MAX_DIGITS:
-            for number in (bid, data.B, ask, data.A):
+        bid, ask, bid_size, ask_size = data.b, data.a, data.B, data.A
+        longest = MAX_DIGITS  # shorter text cannot have too many digits
+        if (
+            not plain_numbers(frame, b'"b":', b"bBaA")
+            or len(bid) > longest
+            or len(ask) > longest
+            or len(bid_size) > longest
+            or len(ask_size) > longest
+        ):
+            for number in (bid, bid_size, ask, ask_size):
                 checked(number)
-        float(data.B), float(data.A)  # a lone point passes the byte check and fails here
+        float(bid_size), float(ask_size)  # a lone point passes the byte check and fails here
         if data.u < self.last_sequence:
             self.duplicates += 1
             return
@@ -136,9 +143,9 @@ class TickerChannel(Channel):
                 ts_event_ns=None,
                 ts_recv_ns=ts_recv_ns,
                 bid_price=bid,
-                bid_size=data.B,
+                bid_size=bid_size,
                 ask_price=ask,
-                ask_size=data.A,
+                ask_size=ask_size,
                 crossed=at_or_above(bid, ask),
                 sequence=data.u,
             )
