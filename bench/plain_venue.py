@@ -12,6 +12,10 @@ from typing import Any
 import msgspec
 
 PRICE = "60000.05"
+LIMITS = [
+    {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 1_000_000, "count": 0},
+    {"rateLimitType": "ORDERS", "interval": "DAY", "intervalNum": 1, "limit": 100_000_000, "count": 0},
+]
 SYMBOL = {
     "symbol": "BTCUSDT",
     "status": "TRADING",
@@ -28,7 +32,7 @@ SYMBOL = {
 
 class PlainVenue:
     def __init__(self) -> None:
-        self.received_ns: list[int] = []
+        self.received_ns: dict[str, int] = {}
         self._decode = msgspec.json.Decoder().decode
         self._balances = {"USDT": 10_000_000.0, "BTC": 0.0}
 
@@ -46,11 +50,11 @@ class PlainVenue:
         """What the WebSocket API says to a request: its answer, and for an order the account events."""
         message = self._decode(request)
         if message["method"] != "order.place":
-            yield msgspec.json.encode({"id": message["id"], "status": 200, "result": {"subscriptionId": 0}})
+            yield msgspec.json.encode({"id": message["id"], "status": 200, "result": {"subscriptionId": 0}, "rateLimits": LIMITS})
             return
-        self.received_ns.append(received_ns)
-        number = len(self.received_ns)
         params = message["params"]
+        self.received_ns[params["newClientOrderId"]] = received_ns
+        number = len(self.received_ns)
         quantity, side = params["quantity"], params["side"]
         sign = 1 if side == "BUY" else -1
         self._balances["BTC"] += sign * float(quantity)

@@ -1,19 +1,25 @@
 """Frame sent to order received, both on the venue's clock, over the real connector and bot with the journal on.
 
 Quotes at a steady rate; the price changes its level every tenth frame, the SMA plugin trades on each change, and every order fills.
-What the journal's wait for the disk costs is the difference between the two runs.
+Each order is measured from the frame that caused it, as its decision says. What the journal's wait for the disk costs is the
+difference between the two runs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
-from bisect import bisect_right
 from typing import Any
 
-from bench.frame_server import WAVE
+import uvloop
+
 from bench.frames import frame_server, line, venue_port
 from bench.processes import running, wait_for
+from bus.client import open_redis
+from bus.codec import decode
+from bus.streams import Streams
+from common_models import Decision
 
 PLUGINS = (
     "{sma: {settings: {source: ticks, fast_period: 1, slow_period: 4}}, ema: {enabled: false}, rsi: {enabled: false},"
@@ -43,18 +49,32 @@ def tick_to_order(rate: int = 1_000, seconds: float = 10.0, *, fsync: bool = Tru
         run.python("connector", "tradebot", "connector", "binance", env=env)
         result = line(server)
         cpu = {name: run.cpu_s(name) for name in ("connector", "bot", "valkey")}
+        causes = uvloop.run(_causes(url))
         sent_ns, orders_ns = result["sent_ns"], result["orders_ns"]
-        triggers = [sent for number, sent in enumerate(sent_ns, start=1) if number % WAVE == 0]
-        delays_us = sorted((order - triggers[bisect_right(triggers, order) - 1]) / 1000 for order in orders_ns)
+        delays_us = sorted((received - sent_ns[causes[client_id[8:]] - 1]) / 1000 for client_id, received in orders_ns.items())
         return {
             "rate": rate,
             "fsync": fsync,
-            "changes": len(triggers),
-            "orders": len(orders_ns),
-            "p50_us": round(statistics.median(delays_us)) if delays_us else None,
-            "p99_us": round(delays_us[int(len(delays_us) * 0.99)]) if delays_us else None,
+            "orders": len(delays_us),
+            "p50_us": round(statistics.median(delays_us)),
+            "p99_us": round(delays_us[int(len(delays_us) * 0.99)]),
             "cpu_s": {name: round(used, 2) for name, used in cpu.items()},
         }
+
+
+async def _causes(url: str) -> dict[str, int]:
+    """The number of the quote that moved us, by the last 24 characters of the order's id at the venue."""
+    streams, redis = Streams("simulation"), open_redis(url)
+    try:
+        entries = await redis.xrange(streams.decisions.name)
+    finally:
+        await redis.aclose()
+    decisions = [decode(entry[1][b"d"]) for entry in entries]
+    return {
+        hashlib.sha256(decision.command_id.encode()).hexdigest()[:24]: int(decision.correlation_id.rpartition(":")[2])
+        for decision in decisions
+        if isinstance(decision, Decision) and decision.command_id
+    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The order book of one symbol, kept from absolute level updates: what an exchange's diff stream describes.
 
-Levels are kept as the venue's own text, ordered by an exact integer key. The JSON of the best N levels is kept beside them and changed
-in place, so that publishing is one join. Nothing is rounded and no float decides an order.
+Levels are kept as the venue's own text, ordered by an exact integer key. The JSON of the best N levels is kept beside them and
+changed in place, so that publishing is one join. Nothing is rounded and no float decides an order.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class BookSide:
     def load(self, levels: Iterable[TextLevel]) -> None:
         """Replace everything by a snapshot."""
         self._levels: dict[int, TextLevel] = {}
-        self._known: dict[str, tuple[int, str]] = {}  # key and JSON beginning by price, also of prices that are gone: most come back
+        self._known: dict[str, tuple[int, str]] = {}  # key and beginning of the JSON by price, gone ones too: most come back
         for level in levels:
             if not is_zero(level[1]):
                 self._levels[self._learn(level[0])[0]] = level

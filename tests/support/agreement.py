@@ -69,7 +69,9 @@ async def _orders(truth: VenueTruth, connection: asyncpg.Connection[Any]) -> lis
         if row is None:
             found.append(f"order {order['client_order_id']} is not stored")
         elif (row["status"], row["filled_quantity"]) != (order["status"], Decimal(order.get("filled", "0"))):
-            found.append(f"order {order['client_order_id']}: venue {order['status']} {order.get('filled')}, stored {row['status']} {row['filled_quantity']}")
+            found.append(
+                f"order {order['client_order_id']}: venue {order['status']} {order.get('filled')}, stored {row['status']} {row['filled_quantity']}"
+            )
         elif row["external"]:
             found.append(f"order {order['client_order_id']} is ours and stored as external")
     known = {order["client_order_id"] for order in truth.orders.values()}
@@ -83,9 +85,14 @@ async def _fills(truth: VenueTruth, connection: asyncpg.Connection[Any]) -> list
     rows = await connection.fetch("SELECT * FROM fills")
     stored = {(row["symbol"], int(row["trade_id"])): (row["price"], row["quantity"], row["fee"], row["fee_asset"]) for row in rows}
     venue = {
-        key: (Decimal(fill["price"]), Decimal(fill["quantity"]), Decimal(fill["fee"]), fill["fee_asset"]) for key, fill in truth.fills.items()
+        key: (Decimal(fill["price"]), Decimal(fill["quantity"]), Decimal(fill["fee"]), fill["fee_asset"])
+        for key, fill in truth.fills.items()
     }
-    found = [f"fill {key}: venue {venue.get(key)}, stored {stored.get(key)}" for key in venue.keys() | stored.keys() if venue.get(key) != stored.get(key)]
+    found = [
+        f"fill {key}: venue {venue.get(key)}, stored {stored.get(key)}"
+        for key in venue.keys() | stored.keys()
+        if venue.get(key) != stored.get(key)
+    ]
     if len(rows) != len(stored):
         found.append(f"{len(rows)} fills stored, {len(stored)} different ones")
     return found
@@ -93,7 +100,11 @@ async def _fills(truth: VenueTruth, connection: asyncpg.Connection[Any]) -> list
 
 async def _balances(truth: VenueTruth, connection: asyncpg.Connection[Any]) -> list[str]:
     stored = {row["asset"]: (row["free"], row["locked"]) for row in await connection.fetch("SELECT * FROM balances")}
-    return [f"balance of {asset}: venue {held}, stored {stored.get(asset)}" for asset, held in truth.balances.items() if stored.get(asset) != held]
+    return [
+        f"balance of {asset}: venue {held}, stored {stored.get(asset)}"
+        for asset, held in truth.balances.items()
+        if stored.get(asset) != held
+    ]
 
 
 async def _commands(connection: asyncpg.Connection[Any]) -> list[str]:
@@ -103,7 +114,9 @@ async def _commands(connection: asyncpg.Connection[Any]) -> list[str]:
         " LEFT JOIN orders o USING (command_id)"
     )
     found = [f"command {row['command_id']} has no order" for row in rows if row["status"] is None]
-    found += [f"command {row['command_id']} ended {row['status']}" for row in rows if row["status"] and row["status"] not in FINISHED]
+    found += [
+        f"command {row['command_id']} ended {row['status']}" for row in rows if row["status"] and row["status"] not in FINISHED
+    ]
     counts = Counter(row["command_id"] for row in rows)
     return found + [f"command {command} became {count} orders" for command, count in counts.items() if count > 1]
 
