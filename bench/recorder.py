@@ -8,7 +8,6 @@ already, `new_with_care` new rows by the way that is taken after a conflict, `de
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -109,21 +108,17 @@ def _careful() -> HistoryWriter:
     return writer
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=50_000)
-    parser.add_argument("--batch", type=int, default=5_000, help="rows in one transaction")
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+def recorder(rows: int = 50_000, batch: int = 2_000, rounds: int = 3) -> dict[str, Any]:
+    """The measurement on a fresh PostgreSQL with fsync on; `batch` is rows in one transaction."""
     with tempfile.TemporaryDirectory() as home:
         server = servers.postgres(Path(home), durable=True)
         try:
             server.start()
             migrate.upgrade(server.url, MODE)
-            print(json.dumps(uvloop.run(measure(server.url, options.rows, options.batch, options.rounds))))
+            return uvloop.run(measure(server.url, rows, batch, rounds))
         finally:
             server.kill()
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(recorder(), indent=1))

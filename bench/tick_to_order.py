@@ -2,7 +2,7 @@
 
 Quotes at a steady rate; the price changes its level every tenth frame, the SMA plugin trades on each change, and every order fills.
 Each order is measured from the frame that caused it, as its decision says. What the journal's wait for the disk costs is the
-difference between the two runs.
+difference between the two runs. Beside it, in the same run: one bare hop over the bus, of which an order needs two.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import uvloop
 
+from bench.bare_hop import bare_hop_us
 from bench.frames import frame_server, line, venue_port
 from bench.processes import running, wait_for
 from bus.client import open_redis
@@ -50,6 +51,9 @@ def tick_to_order(rate: int = 1_000, seconds: float = 10.0, *, fsync: bool = Tru
         result = line(server)
         cpu = {name: run.cpu_s(name) for name in ("connector", "bot", "valkey")}
         causes = uvloop.run(_causes(url))
+        for name in ("connector", "bot"):
+            run.stop(name)
+        bare_p50_us, bare_p99_us = bare_hop_us(run, url, rate, min(seconds, 4.0))
         sent_ns, orders_ns = result["sent_ns"], result["orders_ns"]
         delays_us = sorted((received - sent_ns[causes[client_id[8:]] - 1]) / 1000 for client_id, received in orders_ns.items())
         return {
@@ -58,6 +62,9 @@ def tick_to_order(rate: int = 1_000, seconds: float = 10.0, *, fsync: bool = Tru
             "orders": len(delays_us),
             "p50_us": round(statistics.median(delays_us)),
             "p99_us": round(delays_us[int(len(delays_us) * 0.99)]),
+            "bare_hop_p50_us": bare_p50_us,
+            "bare_hop_p99_us": bare_p99_us,
+            "p50_in_bare_hops": round(statistics.median(delays_us) / bare_p50_us, 1),
             "cpu_s": {name: round(used, 2) for name, used in cpu.items()},
         }
 

@@ -84,14 +84,14 @@ class Journal:
     def about_to_send(self, order: TrackedOrder, attempt: Attempted) -> None:
         """Record SENT, and make it durable, before the first byte leaves."""
         self._write(Learned(client_order_id=order.client_order_id, fact=attempt))
-        order.knowledge.add(attempt)
+        order.add(attempt)
         order.revision += 1
         if self._sync:
             self._log.sync()
 
     def learn(self, order: TrackedOrder, fact: Fact) -> bool:
         """Record a fact; returns False, and writes nothing, when it is not new."""
-        if not order.knowledge.add(fact):
+        if not order.add(fact):
             return False
         # in memory first: should the disk refuse, the venue still knows the fact and reconciliation asks for it again
         order.revision += 1
@@ -248,7 +248,7 @@ class Journal:
             raise JournalError(
                 f"{self.path}: a fact about an order that is not in the file: {record.client_order_id}; restore a backup"
             )
-        if order.knowledge.add(record.fact):
+        if order.add(record.fact):
             order.revision += 1
             self._note_end(order)
 

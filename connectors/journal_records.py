@@ -5,6 +5,8 @@ Fields may be added with a default, never renamed or given another meaning: the 
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import msgspec
 
 from common_models import AmendOrder, CancelAll, CancelOrder, PlaceOrder
@@ -80,7 +82,7 @@ class TradesSeen(Record, frozen=True, tag="trades_seen"):
     trade_id: int
 
 
-class TrackedOrder(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="record", tag="tracked"):
+class TrackedOrder(msgspec.Struct, kw_only=True, omit_defaults=True, dict=True, tag_field="record", tag="tracked"):
     """One order with everything known of it. Also the record of an order in a rotated file, and of an external order.
 
     `command` is None for an order that we did not send (or whose command is forgotten). `revision` counts the facts.
@@ -97,10 +99,15 @@ class TrackedOrder(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="
     accepted_ns: int = 0
     finished_ns: int = 0
 
-    @property
+    @cached_property
     def state(self) -> OrderState:
-        """What the facts mean."""
+        """What the facts mean; asked for several times between two facts."""
         return state_of(self.terms, self.knowledge)
+
+    def add(self, fact: Fact) -> bool:
+        """Take in a fact; False when it was known."""
+        self.__dict__.pop("state", None)
+        return self.knowledge.add(fact)
 
     @property
     def next_attempt(self) -> int:

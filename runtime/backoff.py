@@ -16,7 +16,8 @@ class Backoff:
         self._stable_s = stable_s
         self._failures = 0
         self._last_failure_s = 0.0
-        self._random = random.Random(seed)  # noqa: S311 jitter, not a secret
+        # a generator of its own costs a system call; only tests need to know what it gives
+        self._random = random.random if seed is None else random.Random(seed).random  # noqa: S311 jitter, not a secret
 
     @property
     def failures(self) -> int:
@@ -31,7 +32,7 @@ class Backoff:
         self._last_failure_s = now_s
         ceiling_s = min(self._cap_s, self._first_s * 2.0 ** min(self._failures, 30))
         self._failures += 1
-        return ceiling_s / 2 + self._random.random() * ceiling_s / 2
+        return ceiling_s / 2 + self._random() * ceiling_s / 2
 
     def reset(self) -> None:
         """Something worked for certain: start small again."""
