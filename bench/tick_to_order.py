@@ -43,6 +43,7 @@ def tick_to_order(rate: int = 1_000, seconds: float = 10.0, *, fsync: bool = Tru
             "TRADEBOT__BOT__PORT": "0",
             "TRADEBOT__BOT__PLUGINS": PLUGINS,
             "TRADEBOT__BOT__RISK__COOLDOWN_S": "0",
+            "TRADEBOT__BOT__RISK__MIN_OPINIONS": "1",
             "TRADEBOT__LOG__LEVEL": "WARNING",
         }
         run.python("bot", "tradebot", "bot", env=env)

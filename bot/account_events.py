@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 import structlog
 
@@ -12,9 +13,10 @@ from bot.portfolio import Portfolio
 from bot.records import BalanceTold, CommandEnded, FillApplied, PositionKey
 from bot.storage import Storage
 from bus.errors import BufferFull
-from bus.interfaces import Delivery, Publisher, Retry
+from bus.interfaces import Delivery, Publisher, Retry, Unacceptable
 from bus.streams import Streams
-from common_models import Balance, ConnectorStatus, Fill, OrderUpdate
+from common_models import Balance, ConnectorStatus, Fill, OrderUpdate, Symbol, SymbolError
+from common_models.decimals import NumberError, bounded
 from trading.ledger import position_change
 from trading.sizing import closable_quantity
 
@@ -72,6 +74,7 @@ class AccountEvents:
                 case OrderUpdate() as update:
                     self._take_update(update)
                 case Balance() as balance:
+                    _check_numbers(balance.free, balance.locked)
                     self._storage.append(BalanceTold(balance=balance))
                 case ConnectorStatus() as status:
                     self._provider.note_status(status)
@@ -89,6 +92,7 @@ class AccountEvents:
         strategy = self._portfolio.strategy_of(fill)
         if not strategy:
             return
+        _check(fill)
         key = PositionKey(fill.exchange, fill.account, strategy, fill.symbol)
         ledger = self._portfolio.ledgers.get(key)
         if ledger is None or not ledger.has(fill.trade_id):
@@ -128,3 +132,23 @@ class AccountEvents:
             return True
         instrument = self._provider.instrument(key.exchange, key.symbol)
         return instrument is not None and not closable_quantity(abs(after), fill.price, instrument)
+
+
+def _check(fill: Fill) -> None:
+    """Raise Unacceptable for a fill that cannot be booked, before it is written: as a record it would fail at every start."""
+    try:
+        Symbol.parse(fill.symbol)
+    except SymbolError as error:
+        raise Unacceptable(str(error)) from error
+    _check_numbers(fill.price, fill.quantity, fill.quote_quantity, fill.fee)
+    if fill.price <= 0 or fill.quantity <= 0:
+        raise Unacceptable(f"trade {fill.trade_id} of {fill.quantity} at {fill.price} is no trade")
+
+
+def _check_numbers(*numbers: Decimal) -> None:
+    """Raise Unacceptable for numbers that are not those of a venue, with which exact arithmetic would run out of digits."""
+    try:
+        for number in numbers:
+            bounded(number)
+    except NumberError as error:
+        raise Unacceptable(str(error)) from error

@@ -12,10 +12,12 @@ class Consensus:
     """The last opinion of every plugin on every market; it stands until the plugin gives another.
 
     The score of a market is the mean of the signed strengths, weighted by confidence, of those plugins that want to buy or sell:
-    +1 is a unanimous strong buy, -1 a unanimous strong sell. Plugins that hold abstain.
+    +1 is a unanimous strong buy, -1 a unanimous strong sell. Plugins that hold abstain. Fewer than `min_opinions` of them are no
+    consensus: after a start the first to speak would decide alone, against what the others are about to say.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, min_opinions: int = 1) -> None:
+        self._min_opinions = min_opinions
         self._opinions: dict[Market, dict[str, Signal]] = {}
         self._scores: dict[Market, float] = {}
 
@@ -42,6 +44,6 @@ class Consensus:
     def _score(self, market: Market) -> float:
         voters = self.voters(market)
         weight = sum(signal.confidence for signal in voters)
-        if not weight:
+        if not weight or len(voters) < self._min_opinions:
             return 0.0
         return sum(SIGNS[signal.direction] * signal.strength * signal.confidence for signal in voters) / weight

@@ -105,7 +105,7 @@ class EventLoop:
         self.storage = Storage(settings.home / "bot" / mode, self.portfolio)
         planner = OrderPlanner(mode, int(risk.order_ttl_s * NS_PER_S))
         self.desk = OrderDesk(publisher, self._streams, self.storage, self.portfolio, planner, clock)
-        self.consensus = Consensus()
+        self.consensus = Consensus(settings.bot.risk.min_opinions)
         self.controls = Controls()
         self.decision_maker = DecisionMaker(
             risk, accounts, self.portfolio, self.consensus, self.controls, self.provider, self.desk, clock
@@ -237,6 +237,7 @@ class EventLoop:
             "tradebot_bot_signals": ("Signals published", lambda: self.desk.signals),
             "tradebot_bot_orders": ("Orders decided", lambda: self.desk.orders),
             "tradebot_bot_denials": ("Decisions that a gate stopped", lambda: self.desk.denied),
+            "tradebot_bot_unpublished_messages": ("Messages that the bus did not take", lambda: self.desk.unpublished),
             "tradebot_bot_fills": ("Fills booked", lambda: self.account_events.fills),
             "tradebot_bot_plugin_errors": ("Failed plugin callbacks", lambda: self.plugins.errors),
         }

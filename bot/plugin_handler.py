@@ -84,13 +84,6 @@ class PluginHandler:
         self.slots: dict[str, Slot] = {}
         self.errors = 0
 
-    @property
-    def callbacks(self) -> frozenset[str]:
-        """The callbacks that any running plugin subscribes to: what has to be read from the bus."""
-        return frozenset(
-            name for slot in self.slots.values() for plugin in slot.instances.values() for name in plugin.subscriptions()
-        )
-
     def add(self, kind: type[Plugin[Any]], settings: PluginSettings) -> None:
         """Take in a plugin and start it, unless its settings say otherwise or are wrong."""
         slot = self.slots[kind.name] = Slot(kind, settings.settings)

@@ -18,7 +18,7 @@ import structlog
 from bus.codec import decode, peek_message_id
 from bus.errors import CodecError
 from bus.gaps import stream_gap
-from bus.interfaces import BatchHandler, Delivery, Retry
+from bus.interfaces import BatchHandler, Delivery, Retry, Unacceptable
 from bus.sequences import JUMP, SequenceTracker
 from bus.tail import MISSED
 from common_models import Gap
@@ -175,6 +175,8 @@ class Deliverer:
             if failure is None:
                 return
             error = f"{type(failure).__name__}: {failure}"
+            if isinstance(failure, Unacceptable):
+                break
             if again:
                 await self._backend.undo_trial(delivery.stream, delivery.entry_id)  # we survived it
             await self._wait(ATTEMPT_WAIT_S * attempt)
@@ -199,6 +201,9 @@ class Deliverer:
                 if again and not self._stop.is_set():
                     await self._backend.begin_trial(first.stream, first.entry_id)
                 continue
+            except Unacceptable as error:
+                self.failures += 1
+                return error
             except Exception as error:
                 self.failures += 1
                 where = {"stream": first.stream, "entry_id": first.entry_id, "entries": len(deliveries)}

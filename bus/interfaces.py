@@ -33,6 +33,10 @@ class Retry(Exception):
     """Raised by a handler: not now. The same deliveries come again after a wait, and no attempt is counted."""
 
 
+class Unacceptable(ValueError):
+    """Raised by a handler: never. The message is parked without another attempt, so that many of its kind delay no good ones."""
+
+
 class Publisher(Protocol):
     async def start(self) -> None:
         """Connect. Raises AuthRefused; a server that cannot be reached is waited for in the background."""

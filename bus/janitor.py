@@ -66,7 +66,6 @@ class Janitor:
     def __init__(self, redis: Redis, rules: Sequence[Rule], every_s: float = 5.0, consumer_idle_s: float = 3600.0) -> None:
         self.trimmed = 0
         self.errors = 0
-        self.last_report = Report()
         self._redis = redis
         self._rules = rules
         self._every_s = every_s
@@ -99,7 +98,6 @@ class Janitor:
                 await self._trim(rule, lag, report)
             await self._remove_idle_consumers(lag, report)
         self.trimmed += sum(report.trimmed.values())
-        self.last_report = report
         return report
 
     async def _trim(self, rule: Rule, lag: StreamLag, report: Report) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 from typing_extensions import TypeVar
@@ -19,6 +20,9 @@ Number = TypeVar("Number", bound=Decimal | str, default=Decimal)
 """A price, size or amount: `Decimal` to compute with, or the venue's exact checked text on the way to the bus."""
 
 TYPE_TAG = "kind"
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""A whole number as wide as other languages and the database have them: a longer one on the bus is no message."""
 
 
 class Side(StrEnum):
@@ -45,11 +49,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     `ts_pub_ns` is our clock when the message was handed to the bus, UTC nanoseconds.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Int64 = SCHEMA_VERSION
     message_id: str = ""
     causation_id: str = ""
     correlation_id: str = ""
-    ts_pub_ns: int = 0
+    ts_pub_ns: Int64 = 0
 
 
 class MarketEvent(Message, frozen=True, kw_only=True):
@@ -61,8 +65,8 @@ class MarketEvent(Message, frozen=True, kw_only=True):
 
     exchange: str
     symbol: str
-    ts_event_ns: int | None
-    ts_recv_ns: int
+    ts_event_ns: Int64 | None
+    ts_recv_ns: Int64
 
 
 class AccountEvent(Message, frozen=True, kw_only=True):
@@ -70,8 +74,8 @@ class AccountEvent(Message, frozen=True, kw_only=True):
 
     exchange: str
     account: str
-    ts_event_ns: int | None
-    ts_recv_ns: int
+    ts_event_ns: Int64 | None
+    ts_recv_ns: Int64
 
 
 class Command(Message, frozen=True, kw_only=True):
@@ -85,5 +89,5 @@ class Command(Message, frozen=True, kw_only=True):
     exchange: str
     account: str
     strategy: str
-    created_at_ns: int
-    expires_at_ns: int
+    created_at_ns: Int64
+    expires_at_ns: Int64

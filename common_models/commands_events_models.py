@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from enum import StrEnum
 
-from common_models.base import AccountEvent, Command, Message, Side
+from common_models.base import AccountEvent, Command, Int64, Message, Side
 from common_models.decimals import ZERO
 
 
@@ -101,7 +101,7 @@ class Control(Message, frozen=True, kw_only=True, tag="control"):
     action: ControlAction
     actor: str
     reason: str
-    created_at_ns: int
+    created_at_ns: Int64
     target: str | None = None
 
 
@@ -120,7 +120,7 @@ class OrderUpdate(AccountEvent, frozen=True, kw_only=True, tag="order"):
     quantity: Decimal
     filled_quantity: Decimal
     filled_quote: Decimal
-    revision: int
+    revision: Int64
     time_in_force: TimeInForce = TimeInForce.GTC
     price: Decimal | None = None
     stop_price: Decimal | None = None
@@ -213,7 +213,7 @@ class Signal(Message, frozen=True, kw_only=True, tag="signal"):
     confidence: float
     strength: float
     reason: str
-    ts_event_ns: int
+    ts_event_ns: Int64
 
 
 class Verdict(StrEnum):
@@ -237,7 +237,7 @@ class Decision(Message, frozen=True, kw_only=True, tag="decision"):
     reason: str
     numbers: dict[str, str]
     signals: tuple[str, ...]
-    ts_event_ns: int
+    ts_event_ns: Int64
     command_id: str = ""
     quantity: Decimal = ZERO
     price: Decimal | None = None
@@ -256,7 +256,7 @@ class RoundTrip(Message, frozen=True, kw_only=True, tag="round_trip"):
     exit_proceeds: Decimal
     fees: Decimal
     profit: Decimal
-    opened_ns: int
-    closed_ns: int
+    opened_ns: Int64
+    closed_ns: Int64
     exit_reason: str
     trade_ids: tuple[str, ...]

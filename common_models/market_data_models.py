@@ -7,7 +7,7 @@ from typing import Generic
 
 from typing_extensions import TypeVar
 
-from common_models.base import MarketEvent, Number, Side
+from common_models.base import Int64, MarketEvent, Number, Side
 
 Level = tuple[Decimal, Decimal]
 """(price in quote per base, size in base)."""
@@ -27,7 +27,7 @@ class Ticker(MarketEvent, Generic[Number], frozen=True, kw_only=True, tag="ticke
     ask_price: Number
     ask_size: Number
     crossed: bool  # bid at or above ask: published, flagged, never tradable
-    sequence: int | None = None
+    sequence: Int64 | None = None
 
 
 class DayStats(MarketEvent, Generic[Number], frozen=True, kw_only=True, tag="daystats"):
@@ -43,7 +43,7 @@ class DayStats(MarketEvent, Generic[Number], frozen=True, kw_only=True, tag="day
     volume: Number
     quote_volume: Number
     change_percent: Number
-    trade_count: int | None = None
+    trade_count: Int64 | None = None
 
 
 class Trade(MarketEvent, Generic[Number], frozen=True, kw_only=True, tag="trade"):
@@ -75,7 +75,7 @@ class OrderBook(MarketEvent, Generic[Levels], frozen=True, kw_only=True, tag="bo
     `sequence` is the venue's number of the last update in it.
     """
 
-    sequence: int
+    sequence: Int64
     valid: bool
     crossed: bool
     bids: Levels
@@ -90,15 +90,15 @@ class Candle(MarketEvent, Generic[Number], frozen=True, kw_only=True, tag="candl
     """
 
     timeframe: str
-    open_ns: int
-    close_ns: int
+    open_ns: Int64
+    close_ns: Int64
     open: Number
     high: Number
     low: Number
     close: Number
     volume: Number
     quote_volume: Number
-    trade_count: int | None
+    trade_count: Int64 | None
     closed: bool
 
 
@@ -106,7 +106,7 @@ class FundingRate(MarketEvent, Generic[Number], frozen=True, kw_only=True, tag="
     """Funding of a perpetual. Rates are fractions per interval (0.0001 is 0.01 %), prices in quote per base."""
 
     rate: Number
-    next_funding_ns: int | None
+    next_funding_ns: Int64 | None
     mark_price: Number | None = None
     index_price: Number | None = None
 
@@ -121,16 +121,16 @@ class MarketMetrics(MarketEvent, Generic[Number], frozen=True, kw_only=True, tag
     circulating_supply: Number | None = None
     total_supply: Number | None = None
     max_supply: Number | None = None
-    rank: int | None = None
+    rank: Int64 | None = None
 
 
 class OnchainMetrics(MarketEvent, Generic[Number], frozen=True, kw_only=True, tag="onchain_metrics"):
     """Figures about a blockchain. Fees in the chain's smallest unit per virtual byte, hash rate in hashes per second."""
 
     chain: str
-    block_height: int
-    transactions_24h: int | None = None
-    mempool_transactions: int | None = None
+    block_height: Int64
+    transactions_24h: Int64 | None = None
+    mempool_transactions: Int64 | None = None
     fee_fast: Number | None = None
     fee_normal: Number | None = None
     hash_rate: Number | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from common_models.base import AccountEvent, Message
+from common_models.base import AccountEvent, Int64, Message
 
 
 class AlertLevel(StrEnum):
@@ -21,7 +21,7 @@ class Alert(Message, frozen=True, kw_only=True, tag="alert"):
     source: str
     code: str
     text: str
-    ts_event_ns: int
+    ts_event_ns: Int64
     exchange: str = ""
     symbol: str = ""
     numbers: dict[str, str] = {}
@@ -43,16 +43,16 @@ class ConnectorStatus(AccountEvent, frozen=True, kw_only=True, tag="connector_st
     state: ConnectionState
     reason: str = ""
     subject: str = ""
-    clock_offset_ns: int | None = None
+    clock_offset_ns: Int64 | None = None
 
 
 class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
     """A process is alive; `ready` says whether it does its work."""
 
     service: str
-    pid: int
+    pid: Int64
     ready: bool
-    ts_event_ns: int
+    ts_event_ns: Int64
     detail: str = ""
 
 
@@ -67,10 +67,10 @@ class Gap(Message, frozen=True, kw_only=True, tag="gap"):
     symbol: str
     stream: str
     reason: str
-    from_ns: int
-    to_ns: int
-    ts_recv_ns: int
+    from_ns: Int64
+    to_ns: Int64
+    ts_recv_ns: Int64
     first_missing: str = ""
     last_missing: str = ""
-    count: int | None = None
+    count: Int64 | None = None
     healed: bool = False

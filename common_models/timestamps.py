@@ -28,20 +28,10 @@ def ms_to_ns(ms: int) -> int:
     raise TimestampError(f"not a millisecond time between 2015 and 2100: {ms}")
 
 
-def ns_to_ms(ns: int) -> int:
-    """Whole milliseconds, rounded down, for venues that count in them."""
-    return ns // NS_PER_MS
-
-
 def datetime_to_ns(moment: datetime) -> int:
     """Exact nanoseconds of an aware datetime (its own resolution is a microsecond)."""
     since = moment - _EPOCH
     return (since.days * 86_400 + since.seconds) * NS_PER_S + since.microseconds * NS_PER_US
-
-
-def ns_to_datetime(ns: int) -> datetime:
-    """Aware UTC datetime, nanoseconds cut to microseconds."""
-    return _EPOCH + timedelta(microseconds=ns // NS_PER_US)
 
 
 def ns_to_rfc3339(ns: int) -> str:

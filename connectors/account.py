@@ -298,13 +298,20 @@ class Account:
     def _expose_metrics(self, gateway: OrderGateway) -> None:
         labels = {"exchange": self._context.exchange}
         counters, ledger, journal = gateway.counters, self._ledger, self._journal
+        entry, pool = self._context.entry, self._pool
         for name, text, read in (
             ("tradebot_commands", "Commands taken from the bus", lambda: counters.commands),
             ("tradebot_commands_duplicate", "Commands that were accepted before", lambda: counters.duplicates),
             ("tradebot_orders_sent", "Order requests written", lambda: counters.sent),
+            ("tradebot_commands_conflicting", "Commands under a known id with other contents", lambda: counters.conflicts),
             ("tradebot_orders_refused", "Orders that ended unsent or refused", lambda: counters.refused),
             ("tradebot_orders_doubted", "Order requests without a usable answer", lambda: counters.doubted),
             ("tradebot_late_fills", "Fills of orders that had ended otherwise", lambda: ledger.late_fills),
+            ("tradebot_orders_contradicted", "Reports of the venue that fit no order of ours", lambda: ledger.contradictions),
+            ("tradebot_account_events_unreadable", "Pushed messages that could not be read", lambda: entry.unreadable),
+            ("tradebot_account_messages_delayed", "Facts that the bus did not take at once", lambda: ledger.unpublished),
+            ("tradebot_account_tasks_failed", "Short tasks of the account that ended in an error", lambda: pool.failures),
+            ("tradebot_account_messages_unpublishable", "Facts too large for the bus", lambda: ledger.unpublishable),
         ):
             metrics.expose_counter(name, text, labels, read)
         metrics.expose_gauge("tradebot_orders_unknown", "Orders whose outcome is unknown", labels, lambda: len(ledger.unknown))

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 import structlog
 
-from bus.errors import BufferFull
+from bus.errors import BufferFull, CodecError
 from bus.interfaces import Publisher
 from bus.streams import Stream, Streams
 from common_models import (
@@ -57,6 +57,8 @@ class AccountLedger:
         """Orders of which the venue counts more filled than we have fills."""
         self.late_fills = 0
         self.unpublished = 0
+        self.unpublishable = 0
+        self.contradictions = 0
         for order in journal.orders.values():
             self._index(order)
 
@@ -91,12 +93,20 @@ class AccountLedger:
         return True
 
     def take(self, report: OrderReport, *, cause: Message | None = None, ts_recv_ns: int = 0) -> TrackedOrder:
-        """Take in what the venue says of an order, one of ours or of somebody else's."""
+        """Take in what the venue says of an order, one of ours or of somebody else's.
+
+        Nothing is taken in, and a person is told, when it means another order than the one that we sent under this id.
+        """
         if self.ids.is_ours(report.client_order_id):
             order = self.journal.orders.get(report.client_order_id)
             if order is None:
                 log.warning("orders.adopted", client_order_id=report.client_order_id, symbol=report.terms.symbol)
                 order = self.journal.adopt(report.client_order_id, report.terms, external=False)
+            elif (report.terms.symbol, report.terms.side) != (order.terms.symbol, order.terms.side):
+                self.contradictions += 1
+                said = f"a {report.terms.side} of {report.terms.symbol[:40]}, which we sent as a {order.terms.side}"
+                self.alert(AlertLevel.CRITICAL, "CONTRADICTION", f"the venue calls {report.client_order_id} {said}", order)
+                return order
         else:
             order = self._external(report)
         self.learn(order, (*report.fills, report.report), cause=cause, ts_recv_ns=ts_recv_ns)
@@ -237,4 +247,7 @@ class AccountLedger:
             self.unpublished += 1
             log.warning("orders.not_published", stream=stream.name, reason=str(error))
             return False
+        except CodecError as error:
+            self.unpublishable += 1  # trying again would never help, and keep what comes after it from the bus
+            log.error("orders.unpublishable", stream=stream.name, reason=str(error))  # noqa: TRY400 the text says it all
         return True

@@ -58,7 +58,3 @@ class OrderOutcomeUnknown(ExchangeError):
 
 class AuthError(ExchangeError):
     """Key, signature or permission refused: stop trading on this venue and tell a person; repeating it risks a ban."""
-
-
-class NotSupported(ExchangeError):
-    """This venue has no such function."""

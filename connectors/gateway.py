@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from bus.interfaces import Delivery, Retry
+from bus.interfaces import Delivery, Retry, Unacceptable
 from common_models import AlertLevel, AmendOrder, CancelAll, CancelOrder, Gap, Instrument, Message, OrderStatus, PlaceOrder
 from common_models.timestamps import NS_PER_MS, NS_PER_S
 from connectors.cancels import Cancels, expired
@@ -97,16 +97,17 @@ class OrderGateway:
         crash_point("before-ack")
 
     def take(self, message: Message) -> None:
-        """Carry out one command, or begin to; raises TypeError or ValueError for what is no command for this account."""
+        """Carry out one command, or begin to; raises Unacceptable for what is no command for this account."""
         if isinstance(message, Gap):
             text = f"{message.count or 'some'} commands were trimmed from the bus before they were read: {message.reason}"
             self._ledger.alert(AlertLevel.CRITICAL, "COMMANDS_LOST", text)
             return
         if not isinstance(message, PlaceOrder | CancelOrder | CancelAll | AmendOrder):
-            raise TypeError(f"not a command: {type(message).__name__}")
+            raise Unacceptable(f"not a command: {type(message).__name__}")
         name = self._ledger.name
         if (message.exchange, message.account) != (name.exchange, name.account):
-            raise ValueError(f"a command for {message.exchange}/{message.account} in the stream of {name.exchange}/{name.account}")
+            theirs, ours = f"{message.exchange[:40]}/{message.account[:40]}", f"{name.exchange}/{name.account}"
+            raise Unacceptable(f"a command for {theirs} in the stream of {ours}")
         self.counters.commands += 1
         if isinstance(message, PlaceOrder):
             self._place(message)
@@ -129,7 +130,7 @@ class OrderGateway:
             self._answer_again(known, command)
             return
         if command.expires_at_ns <= self._journal.forgot_until_ns:
-            raise ValueError(f"command {command.command_id} expired long ago and its end is not in the journal any more")
+            raise Unacceptable(f"command {command.command_id} expired long ago and its end is not in the journal any more")
         instrument = self._instruments().get(command.symbol)
         refusal = self._refusal(command, instrument)
         request: WireRequest | None = None
@@ -253,10 +254,7 @@ class OrderGateway:
         crash_point("after-answer")
         match answer:
             case OrderReport():
-                if answer.client_order_id == order.client_order_id:
-                    self._ledger.take(answer, cause=order.command, ts_recv_ns=now_ns())
-                else:
-                    self._doubt(order, attempt, f"the answer is about another order: {answer.client_order_id!r}")
+                self._on_report(order, attempt, answer)
             case DuplicateOrder():
                 alive = Reported(status=OrderStatus.OPEN, at_ns=self._entry.clock.now_ns())
                 self._ledger.learn(order, [alive], cause=order.command)
@@ -269,6 +267,15 @@ class OrderGateway:
                 self._on_refused(order, attempt, answer)
             case _:
                 self._doubt(order, attempt, f"an answer that fits no order: {answer}")
+
+    def _on_report(self, order: TrackedOrder, attempt: int, answer: OrderReport) -> None:
+        """The venue took it, if the answer is about this order."""
+        if answer.client_order_id != order.client_order_id:
+            self._doubt(order, attempt, f"the answer is about another order: {answer.client_order_id!r}")
+            return
+        self._ledger.take(answer, cause=order.command, ts_recv_ns=now_ns())
+        if not order.knowledge.alive:
+            self._doubt(order, attempt, f"the answer is about another order: a {answer.terms.side} of {answer.terms.symbol[:40]}")
 
     def _on_refused(self, order: TrackedOrder, attempt: int, error: ExchangeError) -> None:
         """The venue said no, for certain."""

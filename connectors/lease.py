@@ -125,7 +125,6 @@ class Lease:
         self._token = f"{self._home}{os.getpid()}:{secrets.token_hex(8)}"
         self._bus: Connection | None = None
         self._valid_until_s = 0.0
-        self.renewals = 0
         self.failures = 0
 
     @property
@@ -172,7 +171,6 @@ class Lease:
                 raise LeaseHeld(
                     f"another connector has taken over {self._key}: this one was frozen or cut off for too long, and stops"
                 )
-            self.renewals += 1
             self._valid_until_s = started_s + VALID_S
 
     async def release(self) -> None:

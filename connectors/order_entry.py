@@ -63,6 +63,8 @@ class OrderEntry(Protocol):
     """How long the venue itself may hold an accepted request before it executes (its own time-out)."""
     retention_s: float
     """How long a never-filled, cancelled order can be found."""
+    unreadable: int
+    """Messages that could not be read so far. Each has the account asked for anew."""
 
     async def run(self, listener: AccountListener, stop: asyncio.Event) -> None:
         """Keep the sockets until stopped."""

@@ -111,9 +111,12 @@ class RateBudget:
         self._weight.used = max(self._weight.used, used_weight)
 
     def adopt_orders(self, used: int, length_s: int, limit: int) -> None:
-        """Take over the venue's own limit and count of unfilled orders in the window of `length_s` seconds."""
+        """Take over the venue's own limit and count of unfilled orders in the window of `length_s` seconds.
+
+        A limit that is none (zero, negative) would forbid every order for good, so it is not believed.
+        """
         for window in self._orders:
-            if window.length_s == length_s:
+            if window.length_s == length_s and limit > 0:
                 window.roll(_wall_s())
                 window.limit = limit
                 window.used = max(window.used, used)

@@ -104,6 +104,8 @@ class Reconciler:
         if report is None:
             return False
         self._ledger.take(report)
+        if not order.knowledge.alive:  # no evidence of life, and of death even less
+            raise TransientError(f"the venue means another order by {order.client_order_id}")
         return True
 
     async def _follow_fills(self, symbol: str) -> None:

@@ -20,6 +20,7 @@ from yarl import URL
 
 from connectors.errors import AnswerLost, BadResponse, ExchangeError, NotSent, OrderOutcomeUnknown, RateLimited
 from connectors.rate_budget import Lane, RateBudget
+from runtime import metrics
 
 MAX_BODY_BYTES = 32 << 20
 DEFAULT_SILENCE_S = 60.0
@@ -77,6 +78,9 @@ class RestClient:
         self._changing: aiohttp.ClientSession | None = None
         self.requests = 0
         self.failures = 0
+        labels = {"host": str(URL(self._base_url).host)}
+        metrics.expose_counter("tradebot_rest_requests", "Requests by HTTP", labels, lambda: self.requests)
+        metrics.expose_counter("tradebot_rest_failures", "Requests by HTTP without a usable answer", labels, lambda: self.failures)
 
     async def __aenter__(self) -> RestClient:
         self._reading = self._session(aiohttp.TCPConnector(limit=8, keepalive_timeout=15.0))
@@ -109,7 +113,7 @@ class RestClient:
         """Public data, decoded as `shape` (a msgspec type). May be repeated by the caller."""
         await self._budget.take(weight, lane)
         body = await self._exchange("GET", path, urlencode(params or {}), {}, signed=False)
-        return _decode(body, shape, path)
+        return self._decoded(body, shape, path)
 
     async def signed(
         self,
@@ -137,7 +141,7 @@ class RestClient:
         token = _last_check.set(last_check)
         try:
             body = await self._exchange(method, path, request.query, request.headers, signed=True)
-            return _decode(body, shape, path)
+            return self._decoded(body, shape, path)
         except (AnswerLost, BadResponse) as error:
             if method == "GET":
                 raise
@@ -162,11 +166,21 @@ class RestClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self.failures += 1
             raise AnswerLost(f"{method} {path}: {type(error).__name__}: {error}") from error
+        except BadResponse:
+            self.failures += 1
+            raise
         self._adopt_weight(answer)
         if 200 <= answer.status < 300:
             return body
         self.failures += 1
         raise self._explained(answer, body, f"{method} {path}")
+
+    def _decoded(self, body: bytes, shape: type[T], path: str) -> T:
+        try:
+            return msgspec.json.decode(body, type=shape)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            self.failures += 1
+            raise BadResponse(f"{path}: not the documented answer: {error}; it begins {body[:80]!r}") from error
 
     def _adopt_weight(self, answer: aiohttp.ClientResponse) -> None:
         used = answer.headers.get(self._weight_header, "") if self._weight_header else ""
@@ -224,10 +238,3 @@ async def _bounded_body(answer: aiohttp.ClientResponse, path: str) -> bytes:
             raise BadResponse(f"{path}: the answer is larger than {MAX_BODY_BYTES} bytes")
         parts.append(part)
     return b"".join(parts)
-
-
-def _decode(body: bytes, shape: type[T], path: str) -> T:
-    try:
-        return msgspec.json.decode(body, type=shape)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise BadResponse(f"{path}: not the documented answer: {error}; it begins {body[:80]!r}") from error

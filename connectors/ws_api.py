@@ -96,15 +96,20 @@ class WsApi:
         framing: Framing,
         *,
         on_event: Callable[[msgspec.Raw], None],
+        on_unreadable: Callable[[ExchangeError], None],
         on_open: Callable[[], Awaitable[None]],
         on_state: Callable[[bool, str], None],
         lifetime_s: float,
         timeout_s: float = 10.0,
     ) -> None:
-        """`on_open` prepares a fresh connection (subscriptions, by `call`); raising TransientError there gives it up."""
+        """`on_unreadable` is told of a message that is neither answer nor event: it may have been an event.
+
+        `on_open` prepares a fresh connection (subscriptions, by `call`); raising TransientError there gives it up.
+        """
         self._url = url
         self._framing = framing
         self._on_event = on_event
+        self._on_unreadable = on_unreadable
         self._on_open = on_open
         self._on_state = on_state
         self._lifetime_s = lifetime_s
@@ -113,7 +118,6 @@ class WsApi:
         self._numbers = count(1)
         self._renew = asyncio.Event()
         self._backoff = Backoff()
-        self.unreadable = 0
         self.late = 0
         self.connects = 0
 
@@ -240,8 +244,7 @@ class WsApi:
         try:
             frame = self._framing.read(message)
         except BadResponse as error:
-            self.unreadable += 1
-            log.warning("ws_api.unreadable", error=error.detail)
+            self._on_unreadable(error)
             return
         if frame.number is None:
             if frame.event:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
 
 import structlog
 import uvloop
@@ -50,12 +53,16 @@ def run_service(name: str, settings: Settings, port: int, main: Main) -> int:
 
 async def _run(name: str, settings: Settings, port: int, main: Main) -> int:
     service = Service(name, settings, Health(name))
+    try:
+        pid_file = _claim(settings.run_dir / f"{name}.pid", name)
+    except ServiceError as error:
+        log.error("service.refused", reason=str(error))  # noqa: TRY400 expected: no traceback
+        return EXIT_ERROR
     server = HealthServer(service.health, settings.host, port)
     await server.start()
     if port and server.port != port:
         log.warning("service.port_taken", wanted=port, port=server.port)
     write_private(settings.run_dir / f"{name}.port", str(server.port))
-    write_private(settings.run_dir / f"{name}.pid", str(os.getpid()))
     log.info("service.started", pid=os.getpid(), port=server.port, mode=settings.mode.value)
     watch = asyncio.create_task(service.health.watch_event_loop(), name="event-loop-lag")
     try:
@@ -65,6 +72,23 @@ async def _run(name: str, settings: Settings, port: int, main: Main) -> int:
         await server.stop()
         for suffix in ("port", "pid"):
             (settings.run_dir / f"{name}.{suffix}").unlink(missing_ok=True)
+        pid_file.close()
+
+
+def _claim(path: Path, name: str) -> TextIO:
+    """The pid file, locked for as long as this process lives: a second one of the same name must not take its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+")  # noqa: SIM115 held open on purpose
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = file.read()
+        file.close()
+        raise ServiceError(f"{name} already runs on this home with pid {pid}: `tradebot status` shows it") from None
+    file.truncate()
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
 
 
 async def _until_done(service: Service, main: Main) -> int:

@@ -5,12 +5,13 @@ How files, environment and command line are merged is in `settings_loader.py`; `
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -18,6 +19,29 @@ Percent = Annotated[Decimal, Field(ge=0, le=100), BeforeValidator(lambda value: 
 Amount = Annotated[
     Decimal, Field(ge=0, max_digits=30), BeforeValidator(lambda value: str(value) if isinstance(value, float) else value)
 ]
+Timeframe = Literal["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d"]
+ExchangeName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,31}$")]  # it becomes part of keys, file and process names
+
+_CURRENCY = "[A-Za-z0-9]{1,20}"
+_SYMBOL = re.compile(f"{_CURRENCY}[/_-]{_CURRENCY}(:{_CURRENCY})?")
+
+
+def _symbol(text: str) -> str:
+    if not _SYMBOL.fullmatch(text):
+        raise ValueError("not a symbol like BTC/USDT")
+    return text
+
+
+def _different(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    spelled = [re.sub("[_-]", "/", symbol).upper() for symbol in symbols]
+    for symbol in spelled:
+        if spelled.count(symbol) > 1:
+            raise ValueError(f"{symbol} is there twice")
+    return symbols
+
+
+SymbolText = Annotated[str, AfterValidator(_symbol)]
+Symbols = Annotated[tuple[SymbolText, ...], Field(min_length=1), AfterValidator(_different)]
 
 
 class Mode(StrEnum):
@@ -32,7 +56,7 @@ class Mode(StrEnum):
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class LogSettings(Section):
@@ -71,7 +95,9 @@ class RecorderSettings(Section):
     spool_mb: int = Field(512, ge=1)
     book_interval_s: float = Field(1.0, ge=0)  # one stored book per symbol and interval; 0 stores each
     ticker_interval_s: float = Field(0.0, ge=0)
-    keep_days: dict[str, int] = Field(default_factory=lambda: {"order_books": 3, "tickers": 7, "trades": 30})
+    keep_days: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=lambda: {"order_books": 3, "tickers": 7, "trades": 30}
+    )
 
 
 class SimulatorSettings(Section):
@@ -93,15 +119,15 @@ class ExchangeSettings(Section):
     enabled: bool = True
     port: Port
     account: str = Field("main", pattern="^[a-z0-9_]{1,32}$")
-    symbols: tuple[str, ...] = ("BTC/USDT",)
+    symbols: Symbols = ("BTC/USDT",)
     quote: str = "USDT"
-    timeframes: tuple[str, ...] = ("1m",)
+    timeframes: tuple[Timeframe, ...] = ("1m",)
     trades: str = Field("trade", pattern="^(trade|aggregate)$")
     book_depth: int = Field(20, ge=1, le=1000)
     stale_after_s: Seconds = 30.0
-    rest_url: str = ""
-    ws_url: str = ""
-    ws_api_url: str = ""
+    rest_url: str = Field("", pattern="^(https?://.+)?$")
+    ws_url: str = Field("", pattern="^(wss?://.+)?$")
+    ws_api_url: str = Field("", pattern="^(wss?://.+)?$")
     recv_window_ms: int = Field(5000, ge=100, le=60_000)
     weight_per_minute: int = Field(6000, ge=1)
     journal_fsync: bool = True
@@ -127,12 +153,13 @@ class RiskSettings(Section):
     order_ttl_s: Seconds = 10.0
     cooldown_s: float = Field(5.0, ge=0)
     consensus_threshold: float = Field(0.5, ge=0, le=1)
+    min_opinions: int = Field(1, ge=1)
 
 
 class BotSettings(Section):
     port: Port = 5000
     plugins_dir: Path = Path("plugins")
-    timeframe: str = "1m"
+    timeframe: Timeframe = "1m"
     risk: RiskSettings = RiskSettings()
     plugins: dict[str, PluginSettings] = Field(default_factory=dict)
 
@@ -157,7 +184,15 @@ class Settings(Section):
     recorder: RecorderSettings = RecorderSettings()
     bot: BotSettings = BotSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
-    exchanges: dict[str, ExchangeSettings] = Field(default_factory=dict)
+    exchanges: dict[ExchangeName, ExchangeSettings] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _candles_are_published(self) -> Settings:
+        """The bot would wait for ever for candles that no connector publishes."""
+        for name, exchange in self.exchanges.items():
+            if exchange.enabled and self.bot.timeframe not in exchange.timeframes:
+                raise ValueError(f"bot.timeframe is {self.bot.timeframe}, which is not among exchanges.{name}.timeframes")
+        return self
 
     @property
     def run_dir(self) -> Path:

@@ -192,4 +192,4 @@ def _explain(merged: _Layer, problem: Any) -> str:
     text = problem["msg"]
     if problem["type"] == "extra_forbidden":
         text = "unknown key; `tradebot config show` lists the known ones"
-    return f"{place}{'.'.join(keys)}: {text}"
+    return f"{place}{'.'.join(keys)}: {text}" if keys else text

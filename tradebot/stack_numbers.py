@@ -60,9 +60,13 @@ class Numbers:
         return sum((item.unrealised for item in self.positions.values()), ZERO)
 
     @property
+    def fees(self) -> Decimal:
+        return sum((item.fees for item in self.positions.values()), ZERO)
+
+    @property
     def profit(self) -> Decimal:
         """Realised and unrealised profit after fees."""
-        return self.realised + self.unrealised - sum((item.fees for item in self.positions.values()), ZERO)
+        return self.realised + self.unrealised - self.fees
 
 
 class StackWatch:

@@ -19,6 +19,7 @@ LIVELY = {
     "TRADEBOT__BOT__PLUGINS": "{sma: {settings: {source: ticks, fast_period: 5, slow_period: 20}}, ema: {enabled: false},"
     " rsi: {enabled: false}, bollinger_bands: {enabled: false}}",
     "TRADEBOT__BOT__RISK__COOLDOWN_S": "0.3",
+    "TRADEBOT__BOT__RISK__MIN_OPINIONS": "1",
     "TRADEBOT__BOT__RISK__CONSENSUS_THRESHOLD": "0.3",
     "TRADEBOT__EXCHANGES__BINANCE__RECONCILE_EVERY_S": "5",
     "TRADEBOT__SUPERVISOR__RESTART_FIRST_S": "0.1",
@@ -53,7 +54,7 @@ async def trading_goes_on(stack: Stack, after: str) -> None:
     async def more() -> bool:
         return await fills(stack) > before + 1
 
-    await eventually(more, 45, f"fills stored after {after}")
+    await eventually(more, 80, f"fills stored after {after}")
 
 
 async def settled(stack: Stack) -> list[str]:

@@ -20,6 +20,7 @@ from connectors.exchanges.binance.decoder import Decoder
 from connectors.exchanges.binance.depth import DepthChannel
 from connectors.exchanges.binance.symbols import split_native
 from connectors.exchanges.binance.wire import DepthSnapshot
+from tests.support.mutations import mutate
 
 pytestmark = pytest.mark.recorded
 
@@ -29,24 +30,6 @@ LEVELS = 30
 MAX_CPU_S = 0.050
 RECV_NS = 1_700_000_000_000_000_000
 NUMBER = re.compile(r"(?=.*[0-9])[0-9]{0,18}(\.[0-9]{0,18})?", re.ASCII)
-NASTY = (
-    b"1e9999999",
-    b"NaN",
-    b"-",
-    b"null",
-    b"\x00",
-    b"\xff",
-    b"9" * 40,
-    b"[[[[",
-    b'"',
-    b"\\ud800",
-    b"{}",
-    b"_",
-    b"\xd9\xa1",
-    b" ",
-    b"0.0",
-)
-NASTIER = (b"[" * 200_000, b"9" * 250_000, b'["1","1"],' * 20_000, b" " * 300_000)
 
 
 class PlainBook:
@@ -85,31 +68,6 @@ class PlainBook:
 
     def top(self) -> tuple[list[tuple[Decimal, Decimal]], list[tuple[Decimal, Decimal]]]:
         return sorted(self.sides[0].items(), reverse=True)[:20], sorted(self.sides[1].items())[:20]
-
-
-def mutate(frame: bytes, rng: random.Random) -> bytes:
-    """One of the ways in which frames arrive broken."""
-    at = rng.randrange(len(frame))
-    match rng.randrange(7):
-        case 0:
-            return frame[:at]
-        case 1:
-            return frame[:at] + bytes([rng.randrange(256)]) + frame[at + 1 :]
-        case 2:
-            nasty = rng.choice(NASTIER if rng.random() < 0.005 else NASTY)
-            return frame[:at] + nasty + frame[at:]
-        case 3:
-            at = rng.choice([index for index, byte in enumerate(frame) if 48 <= byte <= 57])
-            return frame[:at] + bytes([rng.randrange(48, 58)]) + frame[at + 1 :]
-        case 4:
-            return frame[:at] + frame[at + rng.randrange(1, 12) :]
-        case 5:
-            end = at + rng.randrange(1, 40)
-            return frame[:at] + frame[at:end] * rng.randrange(2, 5) + frame[end:]
-        case _:
-            found = rng.choice(list(re.finditer(rb'"[^"]*"', frame)))
-            nasty = rng.choice(NASTY)
-            return frame[: found.start()] + rng.choice([b'"' + nasty + b'"', nasty, b"[]"]) + frame[found.end() :]
 
 
 class Fuzz:

@@ -22,7 +22,10 @@ app.add_typer(dead_letters, name="dead-letters")
 
 @app.command()
 def url(context: typer.Context, as_json: AsJson = False) -> None:
-    """Print the address, password included: redis-cli -u "$(tradebot bus url)"."""
+    """Print the address, password included.
+
+    redis-cli -u "$(tradebot bus url)" works at once.
+    """
     address = bus_url(settings_of(context))
     if as_json:
         print_json({"url": address})
@@ -84,7 +87,7 @@ async def _tail(settings: Settings, streams: list[Stream], last: int, *, follow:
 
 @app.command()
 def lag(context: typer.Context, as_json: AsJson = False) -> None:
-    """Print every stream with its size, and how far behind each consumer group is."""
+    """Print the streams, and how far behind their readers are."""
     from bus.lag import measure
     from tradebot.bus_inspection import streams_of
 

@@ -23,7 +23,10 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command()
 def validate(context: typer.Context, as_json: AsJson = False) -> None:
-    """Check files, .env and environment; exit code 4 and one line per mistake when something is wrong."""
+    """Check files, .env and environment; exit code 4 for a mistake.
+
+    Each mistake is one line with file and line, or the variable.
+    """
     settings = settings_of(context)
     if as_json:
         print_json({"valid": True, "mode": settings.mode.value, "exchanges": sorted(settings.exchanges)})

@@ -22,6 +22,8 @@ def url(context: typer.Context, as_json: AsJson = False) -> None:
     """Print the address, password included: psql "$(tradebot db url)"."""
     settings = settings_of(context)
     address = postgres_url(settings)
+    mark = "&" if "?" in address else "?"
+    address += f"{mark}options=-csearch_path%3D{settings.mode.value}"  # so that psql finds this mode's tables
     if as_json:
         print_json({"url": address, "schema": settings.mode.value})
     else:
@@ -30,7 +32,7 @@ def url(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command()
 def migrate(context: typer.Context, as_json: AsJson = False) -> None:
-    """Create the tables of this mode, or bring them up to this version's."""
+    """Create the tables of this mode, or bring them up to date."""
     from postgres.migrate import upgrade
 
     settings = settings_of(context)
@@ -43,7 +45,10 @@ def migrate(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command()
 def status(context: typer.Context, as_json: AsJson = False) -> None:
-    """Print the version of the tables and how many rows each has; exit code 1 when a migration is due."""
+    """Print the version of the tables and how many rows each has.
+
+    Exit code 1 when a migration is due.
+    """
     from postgres import queries
     from postgres.migrate import current, head
 

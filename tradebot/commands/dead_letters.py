@@ -48,7 +48,7 @@ def list_letters(context: typer.Context, limit: Limit = 100, as_json: AsJson = F
 def show(
     context: typer.Context, letter_id: Annotated[str, typer.Argument(help="An id as `list` prints it.")], as_json: AsJson = False
 ) -> None:
-    """Print one letter: where it comes from, what was wrong, and the message itself."""
+    """Print one letter: whence it came, what was wrong, and the message."""
     from bus.dead_letters import show_letter
     from tradebot.bus_inspection import json_or_text
 
@@ -72,7 +72,10 @@ def show(
 
 @app.command()
 def replay(context: typer.Context, letter_ids: Ids = None, every: All = False, as_json: AsJson = False) -> None:
-    """Put letters back into their streams, once the cause is mended: groups that took the message before drop the copy."""
+    """Put letters back into their streams, once the cause is mended.
+
+    Groups that took the message before drop the copy.
+    """
     from bus.dead_letters import replay_letter
 
     _for_each(context, "replayed", replay_letter, letter_ids or [], every=every, as_json=as_json)

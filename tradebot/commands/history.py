@@ -145,7 +145,7 @@ def explain(
     order: Annotated[str, typer.Argument(help="Our client order id, or the exchange's order id.")],
     as_json: AsJson = False,
 ) -> None:
-    """Tell the story of one order: every state it went through and every fill."""
+    """Tell the story of one order: its states and its fills."""
     from postgres import queries
 
     async def look_up(source: Any) -> tuple[Any, Sequence[Any], Sequence[Any]]:

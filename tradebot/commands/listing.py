@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import typer
 
+from runtime.settings import Timeframe
 from tradebot.commands.context import AsJson, print_rows, settings_of
 
-TIMEFRAMES = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d")
+TIMEFRAMES = get_args(Timeframe)
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +21,7 @@ listing = typer.Typer(help="What there is to choose from.", no_args_is_help=True
 
 @listing.command()
 def exchanges(context: typer.Context, as_json: AsJson = False) -> None:
-    """Print the exchanges that this installation speaks, and which are configured."""
+    """Print the known exchanges, and which are configured."""
     from connectors.registry import exchange_names
 
     configured = settings_of(context).exchanges
@@ -39,7 +42,7 @@ def pairs(context: typer.Context, as_json: AsJson = False) -> None:
 
 @listing.command()
 def timeframes(context: typer.Context, as_json: AsJson = False) -> None:
-    """Print the candle lengths, and which exchanges are configured to publish them."""
+    """Print the candle lengths, and which exchanges publish them."""
     configured = settings_of(context).exchanges
     rows = []
     for timeframe in TIMEFRAMES:
@@ -50,7 +53,7 @@ def timeframes(context: typer.Context, as_json: AsJson = False) -> None:
 
 @listing.command()
 def strategies(context: typer.Context, as_json: AsJson = False) -> None:
-    """Print the plugin files in the plugins folder, and whether the settings leave them enabled."""
+    """Print the plugin files, and which are enabled."""
     settings = settings_of(context)
     folder = settings.bot.plugins_dir
     files = sorted(path for path in folder.rglob("*.py") if not path.name.startswith(("_", ".")))

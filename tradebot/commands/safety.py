@@ -35,9 +35,10 @@ def halt(
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "pressed by hand",
     as_json: AsJson = False,
 ) -> None:
-    """Press the emergency stop: no new risk is sent from now on; cancels and reductions still pass.
+    """Press the emergency stop: nothing that adds risk is sent.
 
-    It is durable first (a file that every connector looks at before each order) and told to all processes then.
+    Cancels and orders that only reduce still pass. It is durable first (a file that every connector looks at before each order)
+    and told to all processes then.
     """
     from connectors import emergency_stop
 

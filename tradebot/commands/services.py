@@ -20,12 +20,12 @@ def register(app: typer.Typer) -> None:
 
 
 def connector(context: typer.Context, name: Name) -> None:
-    """Run the connector of one exchange: market data and account events out, order commands in."""
+    """Run the connector of one exchange: market data out, orders in."""
     raise typer.Exit(service_commands.run_connector(settings_of(context), name))
 
 
 def simulator(context: typer.Context, exchange: Name) -> None:
-    """Run a local exchange that speaks that venue's REST and WebSocket protocol."""
+    """Run a local exchange that speaks the protocol of that venue."""
     raise typer.Exit(service_commands.run_simulator(settings_of(context), exchange))
 
 

@@ -29,10 +29,13 @@ def up(
     context: typer.Context,
     plain: Annotated[bool, typer.Option("--plain", help="Print a line per happening instead of the live view.")] = False,
 ) -> None:
-    """Start everything that the configuration enables, show it, and stop it all on Ctrl-C."""
+    """Start everything and show it; Ctrl-C stops it all.
+
+    What is started is what the configuration enables.
+    """
     settings = settings_of(context)
-    if settings.mode is Mode.LIVE:
-        raise CommandError("live mode needs arming, which this version does not have: use simulation or paper", ExitCode.CONFIG)
+    if settings.mode is not Mode.SIMULATION:
+        raise CommandError(f"mode {settings.mode.value} needs arming, which this version does not have: use simulation", ExitCode.CONFIG)
     from tradebot.managed_process import StartFailed
 
     os.umask(0o077)
@@ -77,10 +80,10 @@ def _log_to_file(settings: LogSettings, directory: Path) -> None:
 
 def down(
     context: typer.Context,
-    timeout_s: Annotated[float, typer.Option(help="How long to wait for everything to finish.")] = 60.0,
+    timeout_s: Annotated[float, typer.Option(help="Seconds to wait for everything to finish.")] = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Stop the stack of this home directory in order, and wait until nothing is left."""
+    """Stop everything in order, and wait until nothing is left."""
     from tradebot.orphans import SUPERVISOR, end_orphans, living
     from tradebot.process_lock import ProcessLock
     from tradebot.story import Story
@@ -109,7 +112,7 @@ def _wait_until_free(lock: Any, timeout_s: float) -> None:
 
 
 def status(context: typer.Context, as_json: AsJson = False) -> None:
-    """Print the processes of this home directory; exit code 3 when nothing runs."""
+    """Print the processes; exit code 3 when nothing runs."""
     from tradebot.orphans import SUPERVISOR, living
     from tradebot.process_lock import ProcessLock
     from tradebot.supervisor import STATE_FILE
@@ -160,7 +163,10 @@ def _row(
 
 
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
-    """Check this machine and this stack; exit code 1 and advice when something is wrong."""
+    """Check this machine and this stack, and give advice.
+
+    Exit code 1 when something is wrong.
+    """
     from tradebot.checkup import examine
 
     findings = asyncio.run(examine(lambda: settings_of(context)))

@@ -21,9 +21,9 @@ def decode(
     file: Annotated[Path, typer.Argument(help="JSON lines {t, conn, dir, raw}, plain or gzip.")],
     as_json: AsJson = False,
 ) -> None:
-    """Turn captured wire messages into normalised events, one JSON object a line; a summary goes to standard error.
+    """Turn captured wire messages into normalised events.
 
-    With --json the summary is JSON too.
+    One JSON object a line; a summary goes to standard error, as JSON with --json.
     """
     from connectors.capture import CaptureError
     from connectors.decode import decode_file

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from common_models import CancelOrder, Instrument, PlaceOrder, SymbolError
-from common_models.timestamps import NS_PER_MS
+from common_models.timestamps import TimestampError, ms_to_ns
 from connectors.errors import BadResponse, ClockRefused, ExchangeError, NotSent, OrderNotFound, OrderOutcomeUnknown
 from connectors.exchanges.binance.order_wire import (
     AccountBody,
@@ -56,6 +56,9 @@ LIFETIME_S = 23.5 * 3600
 """Binance ends a connection after 24 hours."""
 TRADES_PAGE = 1000
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, BadResponse)
+"""What an answer or an event of another form than documented raises. Raw parts are checked only when they are decoded."""
+
 _order = msgspec.json.Decoder(OrderBody).decode
 _event_name = msgspec.json.Decoder(EventName).decode
 _execution = msgspec.json.Decoder(ExecutionEvent).decode
@@ -92,11 +95,12 @@ class BinanceAccount:
         self._instruments = instruments
         self._listener: AccountListener | None = None
         self._natives: dict[str, str] = {}
-        self.unreadable_events = 0
+        self.unreadable = 0
         self._api = WsApi(
             ws_api_url,
             ApiFraming(budget),
             on_event=self._on_event,
+            on_unreadable=self._on_unreadable,
             on_open=self._subscribe,
             on_state=self._on_state,
             lifetime_s=LIFETIME_S,
@@ -141,7 +145,7 @@ class BinanceAccount:
         """The order in an answer; anything unreadable leaves the outcome unknown (R04)."""
         try:
             return order_report(_order(reply), self._symbol_of)
-        except (BadResponse, msgspec.MsgspecError) as error:
+        except UNREADABLE as error:
             return OrderOutcomeUnknown(f"the answer cannot be read: {error}")
 
     # questions
@@ -149,7 +153,10 @@ class BinanceAccount:
     async def measure_clock(self) -> None:
         async def server_time_ns() -> int:
             answer = await self._rest.get("/api/v3/time", weight=1, lane=Lane.ACCOUNT, shape=ServerTime)
-            return answer.serverTime * NS_PER_MS
+            try:
+                return ms_to_ns(answer.serverTime)
+            except TimestampError as error:
+                raise BadResponse(f"/api/v3/time: {error}") from error
 
         await self.clock.measure(server_time_ns)
 
@@ -182,6 +189,8 @@ class BinanceAccount:
             fills += [trade(body) for body in page]
             if len(page) < TRADES_PAGE or (not exchange_order_id and after_trade_id is None):
                 return fills
+            if page[-1].id < int(params.get("fromId", 0)):
+                raise BadResponse(f"myTrades of {symbol}: asked for trades from {params['fromId']} on, got {page[-1].id}")
             params = {**params, "fromId": str(page[-1].id + 1)}  # until a page is not full: a truncated list is no list
 
     async def balances(self) -> list[BalanceReport]:
@@ -222,7 +231,7 @@ class BinanceAccount:
             self._listener.on_user_data_leg(False, reason)
 
     def _on_event(self, raw: msgspec.Raw) -> None:
-        """One account event. An unreadable one is counted and told by a resync, since it may have been a fill."""
+        """One account event."""
         recv_ns = now_ns()
         listener = self._listener
         if listener is None:
@@ -238,10 +247,15 @@ class BinanceAccount:
             elif name in ("eventStreamTerminated", "serverShutdown"):
                 listener.on_user_data_leg(False, name)
                 self._api.renew()
-        except (msgspec.MsgspecError, BadResponse) as error:
-            self.unreadable_events += 1
-            log.warning("account.unreadable_event", exchange=self.name, error=str(error))
-            listener.on_user_data_leg(True, "an event could not be read")
+        except UNREADABLE as error:
+            self._on_unreadable(error)
+
+    def _on_unreadable(self, error: Exception) -> None:
+        """Count what could not be read and have the account asked for anew, since it may have been a fill."""
+        self.unreadable += 1
+        log.warning("account.unreadable_event", exchange=self.name, error=str(error))
+        if self._listener is not None:
+            self._listener.on_user_data_leg(True, "a message could not be read")
 
     # names
 
@@ -250,13 +264,15 @@ class BinanceAccount:
         return instrument.native_symbol if instrument is not None else native_symbol(symbol)
 
     def _symbol_of(self, native: str) -> str:
+        """Our name of a market. Only listed ones are remembered: others may be listed later, and any text can be in a report."""
         known = self._natives.get(native)
-        if known is None:
-            known = next((entry.symbol for entry in self._instruments().values() if entry.native_symbol == native), None)
-            if known is None:
-                try:
-                    known = split_native(native)
-                except SymbolError:
-                    known = native  # somebody else's order in a market that we do not know: told as it is
-            self._natives[native] = known
-        return known
+        if known is not None:
+            return known
+        for entry in self._instruments().values():
+            if entry.native_symbol == native:
+                self._natives[native] = entry.symbol
+                return entry.symbol
+        try:
+            return split_native(native)
+        except SymbolError:
+            return native  # somebody else's order in a market that we do not know: told as it is

@@ -21,6 +21,7 @@ from connectors.errors import (
 )
 
 _BLOCKED_S = 60.0
+_LONGEST_BAN_MS = 3 * 86_400_000
 
 _UNKNOWN_OUTCOME = frozenset({-1000, -1001, -1006, -1007})
 _AUTH = frozenset({-1002, -1022, -2014, -2015})
@@ -88,4 +89,4 @@ def _retry_after_s(error: ErrorBody) -> float:
     data = error.data
     if data is None or data.retryAfter <= data.serverTime:
         return 10.0 if error.code == -1015 else _BLOCKED_S
-    return min(3 * 86_400.0, (data.retryAfter - data.serverTime) / 1000)
+    return min(_LONGEST_BAN_MS, data.retryAfter - data.serverTime) / 1000

@@ -50,7 +50,7 @@ RestKline = tuple[int, str, str, str, str, str, int, str, int, str, str, str]
 
 
 class MarketHistory:
-    """Public REST queries, all in the lane that yields to orders. Methods raise ExchangeError."""
+    """Public REST queries, all in the lane that yields to orders. Methods raise ExchangeError, and ValueError for bad values."""
 
     def __init__(self, rest: RestClient) -> None:
         self._rest = rest

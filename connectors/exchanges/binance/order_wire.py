@@ -15,10 +15,12 @@ from common_models.decimals import NumberError, exact
 from common_models.timestamps import TimestampError, ms_to_ns
 from connectors.errors import BadResponse
 from connectors.order_entry import BalanceReport, OrderReport
-from trading.decimal_context import exact_context
+from trading.decimal_context import exact_arithmetic, exact_context
 from trading.order_state import Executed, OrderTerms, Reported
 
 _EXACT = exact_context()
+_QUOTE_ROUNDING = Decimal("0.00000001")
+"""Binance cuts the money of a fill to eight digits after the point."""
 
 SymbolOf = Callable[[str], str]
 """Our symbol of the venue's."""
@@ -159,7 +161,7 @@ def order_report(body: OrderBody, symbol_of: SymbolOf) -> OrderReport:
     try:
         at_ms = body.transactTime or body.updateTime or body.time
         at_ns = ms_to_ns(at_ms) if at_ms else 0  # older answers to a cancel carry no time
-        return OrderReport(
+        report = OrderReport(
             client_order_id=body.origClientOrderId or body.clientOrderId,
             terms=_terms(body.symbol, body.side, body.type, body.timeInForce, body.origQty, body.price, body.stopPrice, symbol_of),
             report=Reported(
@@ -171,6 +173,7 @@ def order_report(body: OrderBody, symbol_of: SymbolOf) -> OrderReport:
             ),
             fills=tuple(_taken(fill, str(body.orderId), at_ns) for fill in body.fills if fill.tradeId >= 0),
         )
+        return _consistent(report)
     except (KeyError, ValueError) as error:
         raise BadResponse(f"order {body.orderId} of {body.symbol}: {_why(error)}") from error
 
@@ -179,22 +182,22 @@ def execution(event: ExecutionEvent, symbol_of: SymbolOf) -> OrderReport:
     """What an executionReport means; raises BadResponse for values that are not documented."""
     try:
         fills: tuple[Executed, ...] = ()
-        if event.x == "TRADE":
-            fills = (
-                Executed(
-                    trade_id=str(event.t),
-                    price=exact(event.L),
-                    quantity=exact(event.l),
-                    quote_quantity=exact(event.Y),
-                    fee=exact(event.n),
-                    fee_asset=event.N or "",
-                    liquidity=Liquidity.MAKER if event.m else Liquidity.TAKER,
-                    at_ns=ms_to_ns(event.T),
-                    exchange_order_id=str(event.i),
-                ),
+        # a trade without price or size has been seen: the order has moved, and its fill is asked for when it is found missing
+        if event.x == "TRADE" and exact(event.L) and exact(event.l):
+            fill = Executed(
+                trade_id=str(event.t),
+                price=exact(event.L),
+                quantity=exact(event.l),
+                quote_quantity=exact(event.Y),
+                fee=exact(event.n),
+                fee_asset=event.N or "",
+                liquidity=Liquidity.MAKER if event.m else Liquidity.TAKER,
+                at_ns=ms_to_ns(event.T),
+                exchange_order_id=str(event.i),
             )
+            fills = (_sound(fill),)
         reason = event.eR or (event.r if event.r != "NONE" else "")
-        return OrderReport(
+        report = OrderReport(
             client_order_id=event.C if event.C and event.C != "null" else event.c,
             terms=_terms(event.s, event.S, event.o, event.f, event.q, event.p, event.P, symbol_of),
             report=Reported(
@@ -208,6 +211,7 @@ def execution(event: ExecutionEvent, symbol_of: SymbolOf) -> OrderReport:
             ),
             fills=fills,
         )
+        return _consistent(report)
     except (KeyError, ValueError) as error:
         raise BadResponse(f"executionReport of order {event.i}: {_why(error)}") from error
 
@@ -215,7 +219,7 @@ def execution(event: ExecutionEvent, symbol_of: SymbolOf) -> OrderReport:
 def trade(body: TradeBody) -> Executed:
     """One of our fills; raises BadResponse for malformed values."""
     try:
-        return Executed(
+        fill = Executed(
             trade_id=str(body.id),
             price=exact(body.price),
             quantity=exact(body.qty),
@@ -226,6 +230,7 @@ def trade(body: TradeBody) -> Executed:
             at_ns=ms_to_ns(body.time),
             exchange_order_id=str(body.orderId),
         )
+        return _sound(fill)
     except ValueError as error:
         raise BadResponse(f"trade {body.id} of {body.symbol}: {_why(error)}") from error
 
@@ -259,17 +264,39 @@ def _balance(asset: str, free: str, locked: str, at_ns: int) -> BalanceReport:
 
 def _taken(fill: FillBody, order_id: str, at_ns: int) -> Executed:
     price, quantity = exact(fill.price), exact(fill.qty)
-    return Executed(
-        trade_id=str(fill.tradeId),
-        price=price,
-        quantity=quantity,
-        quote_quantity=_EXACT.multiply(price, quantity),
-        fee=exact(fill.commission),
-        fee_asset=fill.commissionAsset,
-        liquidity=Liquidity.TAKER,
-        at_ns=at_ns,
-        exchange_order_id=order_id,
+    return _sound(
+        Executed(
+            trade_id=str(fill.tradeId),
+            price=price,
+            quantity=quantity,
+            quote_quantity=_EXACT.multiply(price, quantity),
+            fee=exact(fill.commission),
+            fee_asset=fill.commissionAsset,
+            liquidity=Liquidity.TAKER,
+            at_ns=at_ns,
+            exchange_order_id=order_id,
+        )
     )
+
+
+def _sound(fill: Executed) -> Executed:
+    """The fill, if its numbers agree with each other; raises ValueError for one that would book something that never happened."""
+    if fill.price <= 0 or fill.quantity <= 0 or int(fill.trade_id) < 0:
+        raise ValueError(f"trade {fill.trade_id} of {fill.quantity} at {fill.price} is no trade")
+    off = _EXACT.subtract(_EXACT.multiply(fill.price, fill.quantity), fill.quote_quantity)
+    if abs(off) > _QUOTE_ROUNDING:
+        raise ValueError(f"trade {fill.trade_id}: {fill.quantity} at {fill.price} cost not {fill.quote_quantity}")
+    return fill
+
+
+def _consistent(report: OrderReport) -> OrderReport:
+    """The report, if its quantities agree; raises ValueError."""
+    filled, ordered = report.report.filled_quantity, report.terms.quantity
+    with exact_arithmetic():
+        told = sum((fill.quantity for fill in report.fills), Decimal(0))
+    if not told <= filled or (ordered and filled > ordered):
+        raise ValueError(f"{told} filled in trades, {filled} in all, of {ordered} ordered")
+    return report
 
 
 def _terms(

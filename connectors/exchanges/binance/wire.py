@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from common_models.base import Int64
+
 MAX_FRAME_BYTES = 256 * 1024
 """More than any documented frame; what is larger is refused unread, since one frame may not cost more than 50 ms."""
 
@@ -27,7 +29,7 @@ class Envelope(msgspec.Struct, Generic[F], gc=False):
 class BookTickerFrame(msgspec.Struct, gc=False):
     """`@bookTicker`: no event name and no time; `u` is the book's update number."""
 
-    u: int
+    u: Int64
     s: str
     b: str
     B: str
@@ -40,7 +42,7 @@ class TradeFrame(msgspec.Struct, gc=False):
 
     E: int
     s: str
-    t: int
+    t: Int64
     p: str
     q: str
     T: int
@@ -52,11 +54,11 @@ class AggTradeFrame(msgspec.Struct, gc=False):
 
     E: int
     s: str
-    a: int
+    a: Int64
     p: str
     q: str
-    f: int
-    l: int  # noqa: E741 the venue's name
+    f: Int64
+    l: Int64  # noqa: E741 the venue's name
     T: int
     m: bool
 
@@ -66,8 +68,8 @@ class DepthFrame(msgspec.Struct, gc=False):
 
     E: int
     s: str
-    U: int
-    u: int
+    U: Int64
+    u: Int64
     b: TextLevels
     a: TextLevels
 
@@ -84,11 +86,11 @@ class DayStatsFrame(msgspec.Struct, gc=False):
     l: str  # noqa: E741 the venue's name
     v: str
     q: str
-    n: int
+    n: Int64
 
 
 class Kline(msgspec.Struct, gc=False):
-    t: int
+    t: Int64
     T: int
     i: str
     o: str
@@ -96,7 +98,7 @@ class Kline(msgspec.Struct, gc=False):
     h: str
     l: str  # noqa: E741 the venue's name
     v: str
-    n: int
+    n: Int64
     x: bool
     q: str
 
@@ -112,7 +114,7 @@ class KlineFrame(msgspec.Struct, gc=False):
 class DepthSnapshot(msgspec.Struct, gc=False):
     """Body of GET /api/v3/depth."""
 
-    lastUpdateId: int  # noqa: N815 the venue's name
+    lastUpdateId: Int64  # noqa: N815 the venue's name
     bids: TextLevels
     asks: TextLevels
 
@@ -124,7 +126,7 @@ class AnyFrame(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw()
     e: str = ""
     s: str = ""
-    u: int | None = None
+    u: Int64 | None = None
     id: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
     k: Kline | None = None

@@ -12,7 +12,7 @@ import pytest
 from bus.client import open_redis
 from bus.consumer import StreamConsumer
 from bus.dead_letters import list_letters
-from bus.interfaces import BatchHandler, Consumer, Delivery, Publisher, Reader, Retry
+from bus.interfaces import BatchHandler, Consumer, Delivery, Publisher, Reader, Retry, Unacceptable
 from bus.lanes import FIELD
 from bus.memory import MemoryBus, MemoryConsumer, MemoryPublisher, MemoryReader
 from bus.publisher import StreamPublisher
@@ -230,6 +230,27 @@ async def test_not_now_is_no_failure(bus: Bus, publisher: Publisher, streams: St
         await eventually(lambda: seen == ["a"])
     assert set(attempts) == {1}
     assert await bus.letters(streams) == []
+
+
+async def test_what_a_handler_finds_unacceptable_is_parked_at_once(bus: Bus, publisher: Publisher, streams: Streams) -> None:
+    seen: list[str] = []
+    tried: list[str] = []
+
+    async def handle(deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            if int(text(delivery.message)) % 2:
+                if len(deliveries) == 1:
+                    tried.append(text(delivery.message))
+                raise Unacceptable("odd")
+        seen.extend(text(delivery.message) for delivery in deliveries)
+
+    put_all(publisher, streams.signals, reasons(10))
+    await publisher.flushed()
+    async with running(bus.consumer([streams.signals]).run, handle):
+        await eventually(lambda: len(seen) == 5)
+        await eventually(lambda: len(tried) == 5)
+    assert (seen, tried) == (["0", "2", "4", "6", "8"], ["1", "3", "5", "7", "9"])
+    assert [error for error, _ in await bus.letters(streams)] == ["Unacceptable: odd"] * 5
 
 
 async def test_poison_is_parked_after_three_failures_and_the_rest_is_handled(

@@ -55,3 +55,11 @@ def test_the_last_word_of_a_plugin_counts_until_it_is_withdrawn() -> None:
     assert consensus.score(MARKET) == 0
     consensus.withdraw("a")
     assert consensus.score(MARKET) == 1
+
+
+def test_too_few_opinions_are_no_consensus() -> None:
+    consensus = Consensus(min_opinions=2)
+    consensus.give(opinion("sma", Direction.BUY))
+    assert consensus.score(MARKET) == 0.0
+    consensus.give(opinion("ema", Direction.BUY))
+    assert consensus.score(MARKET) > 0

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bus.interfaces import Delivery, Retry
+from bus.interfaces import Delivery, Retry, Unacceptable
 from bus.streams import Streams
 from common_models import Alert, Gap, Message, OrderStatus, OrderType, OrderUpdate, PlaceOrder, Side
 from connectors.account_events import AccountName
@@ -33,7 +33,7 @@ from connectors.venue_clock import VenueClock
 from runtime.clock import monotonic_s, now_ns
 from runtime.settings import Mode
 from tests.fakes.trading_desk import BTC
-from trading.order_state import Attempted, Doubted
+from trading.order_state import Attempted, Doubted, Reported
 
 IDS = ClientOrderIds(Mode.SIMULATION, "abcdef0")
 
@@ -242,20 +242,37 @@ async def test_a_full_disk_hands_the_command_back_and_sends_nothing(bench: Bench
     assert len(bench.entry.sent) == 1
 
 
+@pytest.mark.parametrize("changes", [{"symbol": "ETH/USDT"}, {"side": Side.SELL}])
+async def test_an_order_of_ours_that_the_venue_calls_another_is_no_evidence_of_life_or_death(
+    bench: Bench, changes: dict[str, Any]
+) -> None:
+    bench.gateway.take(place())
+    (order,) = bench.journal.orders.values()
+    terms = msgspec.structs.replace(order.terms, **changes)
+    filled = Reported(status=OrderStatus.FILLED, at_ns=1, filled_quantity=Decimal(1), filled_quote=Decimal(100))
+    bench.entry.known = OrderReport(client_order_id=order.client_order_id, terms=terms, report=filled)
+
+    bench.entry.answers[0](bench.entry.known)
+    assert order.state.status is OrderStatus.UNKNOWN
+    with pytest.raises(TransientError, match="another order"):
+        await bench.reconciler._ask(order)
+    assert order.state.status is OrderStatus.UNKNOWN
+    assert bench.ledger.contradictions == 2
+    assert [message.code for message in bench.published if isinstance(message, Alert)] == ["CONTRADICTION"] * 2
+
+
 async def test_an_answer_about_another_order_is_no_answer(bench: Bench) -> None:
     bench.gateway.take(place())
     order = next(iter(bench.journal.orders.values()))
-    from trading.order_state import Reported
-
     wrong = OrderReport(client_order_id="5" * 32, terms=order.terms, report=Reported(status=OrderStatus.FILLED, at_ns=1))
     bench.entry.answers[0](wrong)
     assert bench.last().status is OrderStatus.UNKNOWN
 
 
 async def test_a_command_of_another_account_and_what_is_no_command_are_refused_and_a_gap_is_told(bench: Bench) -> None:
-    with pytest.raises(ValueError, match="other"):
+    with pytest.raises(Unacceptable, match="other"):
         bench.gateway.take(place(account="other"))
-    with pytest.raises(TypeError):
+    with pytest.raises(Unacceptable):
         bench.gateway.take(Alert(level="info", source="s", code="c", text="t", ts_event_ns=1))  # type: ignore[arg-type]
     bench.gateway.take(Gap(exchange="binance", symbol="", stream="s", reason="trimmed", from_ns=1, to_ns=2, ts_recv_ns=3, count=4))
     assert [message.code for message in bench.published if isinstance(message, Alert)] == ["COMMANDS_LOST"]
@@ -263,7 +280,7 @@ async def test_a_command_of_another_account_and_what_is_no_command_are_refused_a
 
 async def test_a_command_older_than_the_journals_memory_is_not_answered_by_guessing(bench: Bench) -> None:
     bench.journal.forgot_until_ns = now_ns() + 10**9
-    with pytest.raises(ValueError, match="not in the journal"):
+    with pytest.raises(Unacceptable, match="not in the journal"):
         bench.gateway.take(place(expires_at_ns=now_ns() - 1))
     assert not bench.published
 
@@ -354,8 +371,6 @@ async def test_accepting_and_sending_an_order_is_quick(bench: Bench) -> None:
 def test_what_the_bus_was_not_told_is_told_after_a_restart(bench: Bench) -> None:
     bench.gateway.take(place())
     order = next(iter(bench.journal.orders.values()))
-    from trading.order_state import Reported
-
     bench.ledger.learn(order, [Reported(status=OrderStatus.OPEN, at_ns=1, exchange_order_id="9")])
     told = msgspec.structs.replace(bench.last(), ts_recv_ns=0)
     bench.journal.close()

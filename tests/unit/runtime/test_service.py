@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
 import aiohttp
@@ -78,3 +79,25 @@ def test_health_tells_the_truth_over_http(tmp_path: Path) -> None:
 
     assert run_service("x", settings(tmp_path), 0, main) == 0
     assert answers == [503, 200, 200, 200, 200, 503]
+
+
+def test_a_second_process_of_the_same_name_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    async def main(service: Service) -> None:
+        before = (tmp_path / "run/x.port").read_text()
+        second = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            "import pathlib, sys\n"
+            "from runtime.service import run_service\n"
+            "from runtime.settings import Settings\n"
+            "sys.exit(run_service('x', Settings(home=pathlib.Path(sys.argv[1])), 0, None))",
+            str(tmp_path),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await second.communicate()
+        assert second.returncode == 1
+        assert f"already runs on this home with pid {os.getpid()}" in errors.decode()
+        assert (tmp_path / "run/x.port").read_text() == before
+        assert (tmp_path / "run/x.pid").exists()
+
+    assert run_service("x", settings(tmp_path), 0, main) == 0

@@ -55,6 +55,25 @@ def test_a_mistake_is_named_with_file_line_and_key(tmp_path: Path, text: str, me
         load_settings(write(tmp_path, text), environ={})
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("binance:\n  port: 1\n  symbols: [BTCUSDT]\n", r"exchanges\.yaml:3: exchanges\.binance\.symbols\.0: .*like BTC/USDT"),
+        ("binance:\n  port: 1\n  symbols: [BTC/USDT, btc-usdt]\n", r"exchanges\.yaml:3: .*BTC/USDT is there twice"),
+        ("binance:\n  port: 1\n  symbols: []\n", r"exchanges\.yaml:3: exchanges\.binance\.symbols: .*at least 1"),
+        ("binance:\n  port: 1\n  symbols: ['../x/y']\n", r"exchanges\.yaml:3: exchanges\.binance\.symbols\.0: .*like BTC/USDT"),
+        ("binance:\n  port: 1\n  timeframes: [7m]\n", r"exchanges\.yaml:3: exchanges\.binance\.timeframes\.0: .*'1m'"),
+        ("binance:\n  port: 1\n  timeframes: [5m]\n", r"bot\.timeframe is 1m, which is not among exchanges\.binance\.timeframes"),
+        ("binance:\n  port: 1\n  rest_url: file:///etc/passwd\n", r"exchanges\.yaml:3: exchanges\.binance\.rest_url"),
+        ("../binance:\n  port: 1\n", r"exchanges\.yaml:1: exchanges\.\.\./binance"),
+        ("binance:\n  port: 1\n  stale_after_s: inf\n", r"exchanges\.yaml:3: exchanges\.binance\.stale_after_s"),
+    ],
+)
+def test_an_exchange_that_could_not_work_is_refused_before_anything_starts(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_settings(write(tmp_path, "", text), environ={})
+
+
 def test_a_mistake_in_the_environment_names_the_variable(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"environment: TRADEBOT__BOT__PORT: bot\.port"):
         load_settings(tmp_path, environ={"TRADEBOT__BOT__PORT": "x"})
