@@ -134,12 +134,12 @@ def figures(numbers: Numbers) -> list[Text]:
     """What the bot did, what came of it, and how far the readers are behind."""
     totals = numbers.totals
     did = f"signals {totals['signals']:,}  decisions {numbers.taken:,} taken {numbers.denied:,} denied  "
-    parts = f"{numbers.realised:+,.2f}", f"{numbers.unrealised:+,.2f}"
+    parts = f"realised {numbers.realised:+,.2f}, unrealised {numbers.unrealised:+,.2f}, fees {numbers.fees:,.2f}"
     behind = "  ".join(f"{group} {count:,}" for group, count in sorted(numbers.lags.items())) or "nobody reads yet"
     lost = [(f"  dead letters {numbers.dead_letters:,}", "bold red")] if numbers.dead_letters else []
     return [
         _labelled("trading", did + f"order updates {totals['orders']:,}  fills {totals['fills']:,}"),
-        _labelled("profit", _money(numbers.profit), f" after fees: realised {parts[0]}, unrealised {parts[1]}, fees {numbers.fees:,.2f}"),
+        _labelled("profit", _money(numbers.profit), f" after fees: {parts}"),
         _labelled("behind", behind, *lost),
     ]
 

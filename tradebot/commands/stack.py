@@ -35,7 +35,8 @@ def up(
     """
     settings = settings_of(context)
     if settings.mode is not Mode.SIMULATION:
-        raise CommandError(f"mode {settings.mode.value} needs arming, which this version does not have: use simulation", ExitCode.CONFIG)
+        reason = f"mode {settings.mode.value} needs arming, which this version does not have: use simulation"
+        raise CommandError(reason, ExitCode.CONFIG)
     from tradebot.managed_process import StartFailed
 
     os.umask(0o077)
