@@ -28,6 +28,9 @@ logfile ""
 appendonly yes
 appendfsync {fsync}
 save ""
+# A rewrite of the file forks and writes everything again: by default once a second under a flood of market data.
+auto-aof-rewrite-min-size 512mb
+auto-aof-rewrite-percentage 300
 maxmemory {maxmemory_mb}mb
 maxmemory-policy noeviction
 enable-debug-command no
