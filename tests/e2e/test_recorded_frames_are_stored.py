@@ -132,5 +132,6 @@ async def test_what_is_stored_is_what_the_frames_say(replayed: tuple[Told, async
         stored = [[(Decimal(price), Decimal(size)) for price, size in json.loads(row[side])] for side in ("bids", "asks")]
         assert tuple(stored) == told.top(native)
 
-    rows = await connection.fetch("SELECT symbol, stream, reason, count, healed FROM gaps")
+    # two minutes in two seconds: the simulator's own candles, which are not recorded ones, may skip a minute and be fetched again
+    rows = await connection.fetch("SELECT symbol, stream, reason, count FROM gaps WHERE NOT (healed AND stream LIKE '%@kline%')")
     assert not rows, [tuple(row) for row in rows]
