@@ -8,6 +8,7 @@ Source: binance-spot-api-docs, web-socket-streams.md, read 2026-07-21.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -47,7 +48,7 @@ class OnHole(Protocol):
     def __call__(self, channel: Channel, hole: Hole) -> None: ...
 
 
-class Channel:
+class Channel(ABC):
     """One subscription: its name on the wire, its symbol, and when it last spoke."""
 
     suffix = ""
@@ -65,8 +66,9 @@ class Channel:
         self._on_hole = on_hole
         self._enveloped, self._plain = self._decoders()
 
+    @abstractmethod
     def _decoders(self) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
-        raise NotImplementedError
+        """For frames inside a combined stream's wrapper, and for those without."""
 
     def on_frame(self, frame: bytes, ts_recv_ns: int, *, enveloped: bool = True) -> None:
         """Take one frame; raises msgspec.MsgspecError or ValueError when it is malformed, and then nothing was published of it."""
@@ -75,8 +77,9 @@ class Channel:
         self.last_recv_ns = ts_recv_ns
         self.frames += 1
 
+    @abstractmethod
     def _on_data(self, data: Any, frame: bytes, ts_recv_ns: int) -> None:
-        raise NotImplementedError
+        """Check the numbers of a decoded frame and publish what it says; `frame` is its bytes."""
 
     def malformed(self, ts_recv_ns: int) -> None:
         """A frame of this channel could not be read: what it said is missing."""
