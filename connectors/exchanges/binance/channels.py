@@ -81,10 +81,10 @@ class Channel(ABC):
     def _on_data(self, data: Any, frame: bytes, ts_recv_ns: int) -> None:
         """Check the numbers of a decoded frame and publish what it says; `frame` is its bytes."""
 
-    def malformed(self, ts_recv_ns: int) -> None:
+    def malformed(self, ts_recv_ns: int) -> None:  # noqa: B027 most channels have nothing to add
         """A frame of this channel could not be read: what it said is missing."""
 
-    def disconnected(self, ts_recv_ns: int, reason: str) -> None:
+    def disconnected(self, ts_recv_ns: int, reason: str) -> None:  # noqa: B027 most channels have nothing to forget
         """No socket feeds this channel any more."""
 
     def _publish(self, event: Message) -> None:
