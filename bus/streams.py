@@ -100,6 +100,11 @@ class Streams:
         return self._lossless("dead-letters")
 
     @property
+    def plugins(self) -> Stream:
+        """The state of every plugin; the newest of each name counts."""
+        return Stream(f"{self.mode}:plugins", StreamClass.MARKET, 5000)
+
+    @property
     def heartbeats(self) -> Stream:
         """Only the newest beats matter, so this one is bounded by length."""
         return Stream(f"{self.mode}:heartbeats", StreamClass.MARKET, 1000)
@@ -113,7 +118,8 @@ class Streams:
     @property
     def shared(self) -> tuple[Stream, ...]:
         """Every stream that belongs to no exchange."""
-        return (self.signals, self.decisions, self.alerts, self.control, self.round_trips, self.dead_letters, self.heartbeats)
+        lossless = (self.signals, self.decisions, self.alerts, self.control, self.round_trips, self.dead_letters)
+        return (*lossless, self.plugins, self.heartbeats)
 
     def _lossless(self, rest: str) -> Stream:
         return Stream(f"{self.mode}:{rest}", StreamClass.LOSSLESS)

@@ -41,7 +41,17 @@ from common_models.market_data_models import (
     Ticker,
     Trade,
 )
-from common_models.status import Alert, AlertLevel, ConnectionState, ConnectorStatus, Gap, Heartbeat
+from common_models.status import (
+    Alert,
+    AlertLevel,
+    ConnectionState,
+    ConnectorStatus,
+    Gap,
+    Heartbeat,
+    PluginMode,
+    PluginState,
+    PluginStatus,
+)
 
 AnyMarketEvent = (
     Ticker[Decimal]
@@ -57,7 +67,9 @@ AnyMarketEvent = (
 )
 AnyCommand = PlaceOrder | CancelOrder | CancelAll | AmendOrder
 AnyAccountEvent = OrderUpdate | Fill | Balance | Position | FundingPayment | ConnectorStatus
-AnyMessage = AnyMarketEvent | AnyCommand | AnyAccountEvent | Control | Signal | Decision | RoundTrip | Alert | Heartbeat | Gap
+AnyThought = Signal | Decision | RoundTrip
+AnyState = Control | Alert | Heartbeat | Gap | PluginStatus
+AnyMessage = AnyMarketEvent | AnyCommand | AnyAccountEvent | AnyThought | AnyState
 """The closed list of what may travel on the bus."""
 
 MESSAGE_TYPES = get_args(AnyMessage)
@@ -104,6 +116,9 @@ __all__ = [
     "OrderType",
     "OrderUpdate",
     "PlaceOrder",
+    "PluginMode",
+    "PluginState",
+    "PluginStatus",
     "Position",
     "RoundTrip",
     "Side",

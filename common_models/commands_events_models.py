@@ -51,15 +51,20 @@ class Liquidity(StrEnum):
 class ControlAction(StrEnum):
     HALT = "halt"  # press the emergency stop: no new risk; cancels and reductions still pass
     RESUME = "resume"  # release it
-    ENABLE = "enable"  # a plugin by name
+    PAUSE = "pause"  # no new entries; exits and what was begun go on
+    CONTINUE = "continue"  # entries again
+    ENABLE = "enable"  # a plugin by name, as the configuration says
     DISABLE = "disable"
+    SHADOW = "shadow"  # run a plugin, record its signals, trade none of them
+    PROMOTE = "promote"  # let a plugin trade
 
 
 class PlaceOrder(Command, frozen=True, kw_only=True, tag="place_order"):
     """Buy or sell `quantity` of base currency.
 
     `price` in quote per base is required for limit and stop-limit orders, `stop_price` for stop-limit.
-    `reduce_only` says that the order only closes what is held, so that it passes a pressed emergency stop.
+    `reduce_only` says that the order only closes what is held, so that it passes a pressed emergency stop. `made_by` names the
+    plugins that wanted it with their versions, as `sma@1f0c22aa9b3e`.
     """
 
     symbol: str
@@ -71,6 +76,7 @@ class PlaceOrder(Command, frozen=True, kw_only=True, tag="place_order"):
     time_in_force: TimeInForce = TimeInForce.GTC
     post_only: bool = False
     reduce_only: bool = False
+    made_by: tuple[str, ...] = ()
 
 
 class CancelOrder(Command, frozen=True, kw_only=True, tag="cancel_order"):
@@ -132,6 +138,7 @@ class OrderUpdate(AccountEvent, frozen=True, kw_only=True, tag="order"):
     external: bool = False
     reduce_only: bool = False
     operator_review: bool = False
+    made_by: tuple[str, ...] = ()
 
 
 class Fill(AccountEvent, frozen=True, kw_only=True, tag="fill"):
@@ -203,7 +210,8 @@ class Direction(StrEnum):
 class Signal(Message, frozen=True, kw_only=True, tag="signal"):
     """A plugin's opinion. `confidence` and `strength` lie in 0..1; `reason` is for people.
 
-    `ts_event_ns` is the time of the event that gave rise to it, as the deciding clock.
+    `ts_event_ns` is the time of the event that gave rise to it, as the deciding clock. `version` begins the SHA-256 of the plugin's
+    file; the signals of a plugin in `shadow` are recorded and move nothing.
     """
 
     strategy: str
@@ -214,6 +222,8 @@ class Signal(Message, frozen=True, kw_only=True, tag="signal"):
     strength: float
     reason: str
     ts_event_ns: Int64
+    version: str = ""
+    shadow: bool = False
 
 
 class Verdict(StrEnum):
@@ -241,6 +251,7 @@ class Decision(Message, frozen=True, kw_only=True, tag="decision"):
     command_id: str = ""
     quantity: Decimal = ZERO
     price: Decimal | None = None
+    made_by: tuple[str, ...] = ()
 
 
 class RoundTrip(Message, frozen=True, kw_only=True, tag="round_trip"):

@@ -15,7 +15,11 @@ class AlertLevel(StrEnum):
 
 
 class Alert(Message, frozen=True, kw_only=True, tag="alert"):
-    """Something that a person should know. `code` is stable for rules and for de-duplication; `numbers` its context."""
+    """Something that a person should know. `code` is stable for rules and for de-duplication; `numbers` its details.
+
+    `category` groups codes (market_data, orders, risk, trading, plugins, system, storage, monitoring). An alert with `resolves` says
+    that what an earlier one of the same code, exchange and symbol told is over.
+    """
 
     level: AlertLevel
     source: str
@@ -25,6 +29,8 @@ class Alert(Message, frozen=True, kw_only=True, tag="alert"):
     exchange: str = ""
     symbol: str = ""
     numbers: dict[str, str] = {}
+    category: str = ""
+    resolves: bool = False
 
 
 class ConnectionState(StrEnum):
@@ -74,3 +80,49 @@ class Gap(Message, frozen=True, kw_only=True, tag="gap"):
     last_missing: str = ""
     count: Int64 | None = None
     healed: bool = False
+
+
+class PluginMode(StrEnum):
+    """What becomes of a plugin's signals."""
+
+    SHADOW = "shadow"  # recorded only
+    LIVE = "live"  # they count in the consensus
+    OFF = "off"
+
+
+class PluginState(StrEnum):
+    """Where a plugin file is in its life."""
+
+    CHECKING = "checking"
+    WARMING = "warming"
+    RUNNING = "running"
+    DISABLED = "disabled"  # by the configuration or an operator
+    BROKEN = "broken"  # the file cannot be used: `reason` says what to change
+    QUARANTINED = "quarantined"  # it misbehaved and was ended; runs again when the file changes or it is enabled
+    REMOVED = "removed"
+
+
+class PluginStatus(Message, frozen=True, kw_only=True, tag="plugin_status"):
+    """One plugin at one moment: told whenever its state changes and every ten seconds; the newest of each `name` counts.
+
+    `path` is relative to the plugin folder, `version` begins the SHA-256 of the file that runs. `call_p99_us` is the slowest hundredth
+    of its callbacks in microseconds, `heartbeat` what its own heartbeat() said last. Counts are since the version started.
+    """
+
+    name: str
+    path: str
+    state: PluginState
+    ts_event_ns: Int64
+    mode: PluginMode = PluginMode.OFF
+    version: str = ""
+    reason: str = ""
+    pid: Int64 = 0
+    callbacks: tuple[str, ...] = ()
+    warm_up: Int64 = 0
+    waiting_for: tuple[str, ...] = ()  # markets whose candles do not suffice yet
+    events: Int64 = 0
+    signals: Int64 = 0
+    errors: Int64 = 0
+    call_p99_us: Int64 = 0
+    memory_bytes: Int64 = 0
+    heartbeat: str = ""

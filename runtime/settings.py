@@ -136,10 +136,19 @@ class ExchangeSettings(Section):
 
 
 class PluginSettings(Section):
-    """`settings` are the plugin's own; it checks them itself."""
+    """`settings` are the plugin's own; it checks them itself. In `shadow` its signals are recorded and never traded."""
 
-    enabled: bool = True
+    mode: Literal["shadow", "live", "off"] = "shadow"
     settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class WorkerSettings(Section):
+    """What one plugin's process may take before it is ended: memory beyond Python's own, seconds for one callback, lines it prints."""
+
+    memory_mb: int = Field(256, ge=16)
+    call_s: Seconds = 1.0
+    log_lines_per_s: int = Field(100, ge=1)
+    log_mb: int = Field(5, ge=1, le=1000)
 
 
 class RiskSettings(Section):
@@ -159,9 +168,68 @@ class RiskSettings(Section):
 class BotSettings(Section):
     port: Port = 5000
     plugins_dir: Path = Path("plugins")
+    worker: WorkerSettings = WorkerSettings()
     timeframe: Timeframe = "1m"
     risk: RiskSettings = RiskSettings()
     plugins: dict[str, PluginSettings] = Field(default_factory=dict)
+
+
+class TelegramUser(Section):
+    """Who may talk to the bot: by numeric id, never by name. `viewer` reads, `trader` also trades, `admin` may do everything."""
+
+    id: int = Field(ge=1)
+    role: Literal["viewer", "trader", "admin"] = "viewer"
+
+
+class TelegramSettings(Section):
+    """One Telegram bot for the whole fleet; off until `chat_id` and a token (TELEGRAM_BOT_TOKEN or its _FILE) are there.
+
+    Commands are taken from `users` in `chats` only; when `chats` is empty, in each user's own private chat with the bot.
+    """
+
+    enabled: bool = True
+    chat_id: int | None = None  # where alerts go
+    users: tuple[TelegramUser, ...] = ()
+    chats: tuple[int, ...] = ()
+    api_url: str = Field("https://api.telegram.org", pattern="^https?://.+$")
+    max_command_age_s: Seconds = 60.0
+    confirm_s: Seconds = 60.0
+    messages_per_minute: int = Field(20, ge=1, le=60)
+
+
+class WebhookSettings(Section):
+    """An address that alerts are posted to; the URL itself is a secret: ALERTS_WEBHOOK_URL, ALERTS_DISCORD_URL, ALERTS_SLACK_URL."""
+
+    enabled: bool = True
+    min_level: Literal["info", "warning", "error", "critical"] = "warning"
+    private_addresses: bool = False  # whether a URL may lead into the own network
+    timeout_s: Seconds = 10.0
+
+
+class QuietHours(Section):
+    """From `start` to `end` (HH:MM in `timezone`) only `min_level` and above make a sound; the rest comes silently."""
+
+    start: str = Field(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")
+    end: str = Field(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")
+    timezone: str = "UTC"
+    min_level: Literal["warning", "error", "critical"] = "error"
+
+
+class AlertsSettings(Section):
+    """The alerts process. `rules` is a YAML file, `notify` switches each event on, silent or off (docs/alerts.md)."""
+
+    enabled: bool = True
+    port: Port = 5003
+    rules: Path = Path("config/alerts.yaml")
+    notify: dict[str, Literal["on", "silent", "off"]] = Field(default_factory=dict)
+    dedupe_s: Seconds = 300.0
+    digest_s: Seconds = 60.0
+    escalate_after_s: Seconds = 900.0
+    quiet_hours: QuietHours | None = None
+    telegram: TelegramSettings = TelegramSettings()
+    webhook: WebhookSettings = WebhookSettings()
+    discord: WebhookSettings = WebhookSettings()
+    slack: WebhookSettings = WebhookSettings()
 
 
 class SupervisorSettings(Section):
@@ -183,6 +251,7 @@ class Settings(Section):
     postgres: PostgresSettings = PostgresSettings()
     recorder: RecorderSettings = RecorderSettings()
     bot: BotSettings = BotSettings()
+    alerts: AlertsSettings = AlertsSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     exchanges: dict[ExchangeName, ExchangeSettings] = Field(default_factory=dict)
 

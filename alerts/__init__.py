@@ -1,0 +1,1 @@
+"""What a person should know, and what a person may say: rules, channels, Telegram."""
