@@ -50,6 +50,7 @@ def order_update(
         external=order.external,
         reduce_only=terms.reduce_only,
         operator_review=state.operator_review,
+        made_by=command.made_by if command is not None else (),
     )
 
 

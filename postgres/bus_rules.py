@@ -24,6 +24,7 @@ def rules_of(settings: Settings, streams: Streams) -> list[Rule]:
         for stream in (streams.signals, streams.decisions, streams.round_trips, streams.alerts, streams.control)
     ]
     rules.append(Rule(streams.dead_letters, frozenset(), lossless))
+    rules.append(Rule(streams.plugins, frozenset({RECORDER}), lossless))
     for name, exchange in settings.exchanges.items():
         if not exchange.enabled:
             continue

@@ -78,6 +78,7 @@ def streams_of(settings: Settings, streams: Streams, share: Share) -> list[Strea
     if share.account_and_bot:
         found += [streams.account(name, account, kind) for name, account in enabled for kind in Streams.ACCOUNT_KINDS]
         found += [streams.signals, streams.decisions, streams.round_trips, streams.alerts, streams.control]
+        found.append(streams.plugins)
     return found
 
 

@@ -114,7 +114,7 @@ TABLES: Mapping[type[cm.Message], Table] = {
         *ACCOUNT,
         *("client_order_id", "revision", "exchange_order_id", "symbol", "side", "order_type", "time_in_force", "status"),
         *("quantity", "price", "stop_price", "filled_quantity", "filled_quote", "command_id", "strategy", "code", "reason"),
-        *("external", "reduce_only", "operator_review"),
+        *("external", "reduce_only", "operator_review", "made_by"),
         *TIMES,
         *CAUSES,
         latest=Latest("orders", (*ACCOUNT, "client_order_id"), "revision"),
@@ -148,15 +148,26 @@ TABLES: Mapping[type[cm.Message], Table] = {
         *("exit_reason", "trade_ids", "ts_pub_ns", "message_id"),
         *CAUSES,
     ),
-    cm.Signal: _table("signals", *MARKET, "strategy", "direction", "confidence", "strength", "reason", *DECIDED, *CAUSES),
+    cm.Signal: _table(
+        "signals", *MARKET, "strategy", "direction", "confidence", "strength", "reason", "version", "shadow", *DECIDED, *CAUSES
+    ),
     cm.Decision: _table(
         "decisions",
         *ACCOUNT,
         *("symbol", "strategy", "direction", "verdict", "code", "reason", "numbers", "signals", "command_id", "quantity", "price"),
+        "made_by",
         *DECIDED,
         *CAUSES,
     ),
-    cm.Alert: _table("alerts", "level", "source", "code", "text", "exchange", "symbol", "numbers", *DECIDED, *CAUSES),
+    cm.Alert: _table(
+        "alerts", "level", "source", "code", "text", "exchange", "symbol", "numbers", "category", "resolves", *DECIDED, *CAUSES
+    ),
+    cm.PluginStatus: _table(
+        None,
+        *("name", "path", "state", "mode", "version", "reason", "pid", "callbacks", "warm_up", "waiting_for", "events", "signals"),
+        *("errors", "call_p99_us", "memory_bytes", "heartbeat", "ts_event_ns", "ts_pub_ns", "message_id"),
+        latest=Latest("plugins", ("name",), "ts_pub_ns"),
+    ),
     cm.Control: _table("controls", "action", "actor", "reason", "target", "created_at_ns", "ts_pub_ns", "message_id"),
     cm.ConnectorStatus: _table("connector_status", *ACCOUNT, "leg", "state", "reason", "subject", "clock_offset_ns", *TIMES),
     cm.Gap: _table(

@@ -17,7 +17,7 @@ One instance serves one market.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -31,6 +31,9 @@ CALLBACKS: Mapping[type[MarketEvent], str] = {
     Candle: "on_candle",
 }
 """Which callback takes which event. Candles come closed, in order and of the bot's timeframe; books only when valid."""
+
+HOOKS = frozenset({"on_save", "on_load"})
+"""What is called when a changed file takes over, beside the callbacks for events."""
 
 Signals = Iterable[Signal] | None
 """What a callback returns; a generator is the usual form."""
@@ -57,9 +60,14 @@ class Market(NamedTuple):
 
 
 class Plugin(Generic[Settings]):
-    """Base of every strategy. Subclasses set `name` and `settings_type` and define some of the callbacks in `CALLBACKS`."""
+    """Base of every strategy. Subclasses set `name` and `settings_type` and define some of the callbacks in `CALLBACKS`.
+
+    `when_gone` says what becomes of open positions that the plugin wanted once its file is removed or it was ended for misbehaving:
+    they are kept (stop-loss and take-profit go on), or closed.
+    """
 
     name: ClassVar[str] = ""
+    when_gone: ClassVar[Literal["keep", "close"]] = "keep"
     settings_type: ClassVar[type[PluginSettings]] = PluginSettings
 
     def __init__(self, settings: Settings, market: Market) -> None:
@@ -69,7 +77,7 @@ class Plugin(Generic[Settings]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        known = set(CALLBACKS.values())
+        known = {*CALLBACKS.values(), *HOOKS}
         for callback in vars(cls):
             if callback.startswith("on_") and callback not in known:
                 raise PluginError(f"{cls.__name__}.{callback} is no callback; there are {', '.join(sorted(known))}")
@@ -78,6 +86,23 @@ class Plugin(Generic[Settings]):
     def warm_up(self) -> int:
         """Closed candles that must have been seen before the plugin has an opinion; 0 if it needs none."""
         return 0
+
+    @property
+    def warm_up_events(self) -> int:
+        """Past events other than candles that the plugin wants to be shown first, as far as the bot has them."""
+        return 0
+
+    def heartbeat(self) -> str:
+        """Called every few seconds: a word for people on how it goes. What it raises counts as an error."""
+        return ""
+
+    def on_save(self) -> object | None:
+        """What the next version of this file shall know, of plain JSON types; None is nothing."""
+        return None
+
+    def on_load(self, state: object) -> None:
+        """Take what the version before saved; called after the warm-up. Raise, and the version before goes on."""
+        return
 
     def subscriptions(self) -> frozenset[str]:
         """The callbacks that want to be called: those defined, unless the settings need fewer."""

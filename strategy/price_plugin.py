@@ -60,6 +60,10 @@ class PricePlugin(Plugin[Settings], ABC, Generic[Settings]):
     def warm_up(self) -> int:
         return self.prices_needed if self.settings.source == "candles" else 0
 
+    @property
+    def warm_up_events(self) -> int:
+        return 0 if self.settings.source == "candles" else self.prices_needed
+
     def subscriptions(self) -> frozenset[str]:
         if self.settings.source == "candles":
             return frozenset({"on_candle", "on_ticker"} if self.settings.intrabar else {"on_candle"})
