@@ -23,8 +23,8 @@ from bus.streams import Streams
 from common_models import Decision
 
 PLUGINS = (
-    "{sma: {settings: {source: ticks, fast_period: 1, slow_period: 4}}, ema: {enabled: false}, rsi: {enabled: false},"
-    " bollinger_bands: {enabled: false}}"
+    "{sma: {mode: live, settings: {source: ticks, fast_period: 1, slow_period: 4}}, ema: {mode: off}, rsi: {mode: off},"
+    " bollinger_bands: {mode: off}}"
 )
 
 

@@ -43,6 +43,10 @@ class CandleHistory:
     def newest(self) -> Candle | None:
         return self._candles[-1] if self._candles else None
 
+    def keep_at_least(self, count: int) -> None:
+        """Keep more candles from now on; those that were cut already have to be told again."""
+        self._keep = max(self._keep, count)
+
     def add(self, candle: Candle) -> Change:
         """Take in one candle; one that still runs is none."""
         newest = self.newest

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from heapq import merge
+from operator import attrgetter
 
 import structlog
 
 from bot.candle_history import CandleHistory, Change
 from bot.observer import Observable
 from common_models import (
+    AggregateTrade,
     AnyMessage,
     Candle,
     ConnectionState,
     ConnectorStatus,
     Gap,
     Instrument,
+    MarketEvent,
     OrderBook,
     Ticker,
+    Trade,
 )
 from runtime.clock import monotonic_s
 from strategy import Market
@@ -28,12 +34,17 @@ log = structlog.get_logger(__name__)
 ORDER_LEG = "orders"
 TELL_ERRORS_EVERY_S = 10.0
 
+KEEP_CANDLES = 1000
+KEEP_EVENTS = {"on_ticker": 2000, "on_trade": 2000, "on_book": 100}
+"""How many of the newest events of a market are at hand for a plugin that appears, by the callback that takes them."""
+
 
 @dataclass(slots=True)
 class MarketState:
     """The newest of each kind that was seen of one market."""
 
     candles: CandleHistory
+    recent: dict[str, deque[MarketEvent]]
     ticker: Ticker | None = None
     book: OrderBook | None = None
     instrument: Instrument | None = None
@@ -53,13 +64,15 @@ class DataProvider(Observable):
     `handle` is the tail reader's handler: it runs in the turn in which the bytes came, and never fails.
     """
 
-    def __init__(self, markets: Iterable[Market], timeframe: str, keep_candles: int) -> None:
+    def __init__(self, markets: Iterable[Market], timeframe: str, keep_candles: int = KEEP_CANDLES) -> None:
         super().__init__()
         self._timeframe = timeframe
-        self._markets = {market: MarketState(CandleHistory(keep_candles)) for market in markets}
+        self._markets = {market: MarketState(CandleHistory(keep_candles), _recent()) for market in markets}
         self._order_legs: dict[tuple[str, str], ConnectorStatus] = {}
         self._takers: dict[type, Callable[..., bool]] = {
             Ticker: self._take_ticker,
+            Trade: self._take_trade,
+            AggregateTrade: self._take_trade,
             OrderBook: self._take_book,
             Candle: self._take_candle,
             Instrument: self._take_instrument,
@@ -113,6 +126,17 @@ class DataProvider(Observable):
     def run_length(self, market: Market) -> int:
         return self._markets[market].candles.run_length
 
+    def keep_candles(self, count: int) -> None:
+        """Keep at least so many candles of every market from now on."""
+        for state in self._markets.values():
+            state.candles.keep_at_least(count)
+
+    def recent(self, market: Market, callbacks: Iterable[str], limit: int) -> list[MarketEvent]:
+        """The newest events that these callbacks take, at most `limit` of each, in the order in which they came."""
+        kept = self._markets[market].recent
+        newest = [list(kept[name])[-limit:] for name in callbacks if name in kept]
+        return list(merge(*newest, key=attrgetter("ts_recv_ns")))
+
     def order_entry_state(self, exchange: str, account: str) -> tuple[ConnectionState | None, str]:
         """What the connector says of its order entry, and why; (None, "") before it said anything."""
         status = self._order_legs.get((exchange, account))
@@ -135,6 +159,15 @@ class DataProvider(Observable):
         if state is None:
             return False
         state.ticker = ticker
+        if not ticker.crossed:
+            state.recent["on_ticker"].append(ticker)
+        return True
+
+    def _take_trade(self, trade: Trade) -> bool:
+        state = self._markets.get(Market(trade.exchange, trade.symbol))
+        if state is None:
+            return False
+        state.recent["on_trade"].append(trade)
         return True
 
     def _take_book(self, book: OrderBook) -> bool:
@@ -142,7 +175,10 @@ class DataProvider(Observable):
         if state is None:
             return False
         state.book = book
-        return book.valid and not book.crossed
+        if not book.valid or book.crossed:
+            return False
+        state.recent["on_book"].append(book)
+        return True
 
     def _take_candle(self, candle: Candle) -> bool:
         market = Market(candle.exchange, candle.symbol)
@@ -165,3 +201,7 @@ class DataProvider(Observable):
         self.gaps += 1
         self.missed += gap.count or 0
         return True
+
+
+def _recent() -> dict[str, deque[MarketEvent]]:
+    return {name: deque(maxlen=keep) for name, keep in KEEP_EVENTS.items()}

@@ -31,7 +31,7 @@ SLIPPAGE = Decimal("1.01")
 PATIENCE_NS = 30 * NS_PER_S
 """How long an entry that a gate stopped is tried again while the plugins still want it: many gates open by themselves."""
 RETRY_NS = NS_PER_S // 4
-FINAL = frozenset({"TRADING_HALTED", "POSITION_OPEN"})
+FINAL = frozenset({"TRADING_HALTED", "ENTRIES_PAUSED", "POSITION_OPEN"})
 """Denials after which an entry is not tried again: the next signal has to ask for it."""
 
 
@@ -74,7 +74,7 @@ class DecisionMaker:
         self._wishes: dict[Market, Wish] = {}
 
     def decide(self, event: MarketEvent, signals: Sequence[Signal]) -> None:
-        """Take in what the plugins said to one event, and order or say why not."""
+        """Take in what the plugins that have a say said to one event, and order or say why not."""
         for signal in signals:
             self._desk.tell_signal(signal)
             self._consensus.give(signal)
@@ -146,6 +146,7 @@ class DecisionMaker:
         ticker = self._provider.ticker(key.exchange, key.symbol)
         instrument = self._provider.instrument(key.exchange, key.symbol)
         yield gates.not_halted(self._controls.halted_by(key.exchange, key.account))
+        yield gates.not_paused(self._controls.paused_by(key.exchange, key.account))
         yield gates.event_fresh(now_ns - event.ts_recv_ns, self._max_age_ns)
         yield gates.quote_usable(ticker, now_ns - ticker.ts_recv_ns if ticker else 0, self._max_age_ns)
         yield gates.book_usable(self._provider.book(key.exchange, key.symbol))

@@ -10,31 +10,34 @@ import structlog
 
 from bot.account_events import AccountEvents
 from bot.consensus import Consensus
-from bot.controls import Controls
+from bot.controls import Controls, ControlsError
 from bot.data_provider import CandlesRebuilt, DataProvider
 from bot.decision_maker import STRATEGY, DecisionMaker
 from bot.exit_watch import ExitWatch
+from bot.isolation.workers import Nursery
+from bot.market_readers import MarketReaders
 from bot.order_desk import OrderDesk
 from bot.order_planner import OrderPlanner
-from bot.plugin_handler import EVENT_TYPES, PluginHandler
-from bot.plugin_loader import load_plugins, needs_of
+from bot.plugin_handler import CALLBACK_TYPES, PluginHandler, Turns
+from bot.plugin_host import PluginHost
+from bot.plugin_lifecycle import PluginLifecycle, Workers
+from bot.plugin_registry import PluginRegistry, RegistryError
 from bot.portfolio import Portfolio
 from bot.records import PositionKey
-from bot.storage import Storage
+from bot.storage import Storage, StorageError
 from bot.warm_up import keep_warm
 from bus.consumer import StreamConsumer
 from bus.interfaces import Publisher
 from bus.publisher import StreamPublisher
-from bus.reader import TailReader
 from bus.streams import Stream, Streams
-from common_models import AlertLevel, Control, ControlAction, Symbol, Ticker
+from common_models import Control, Symbol, Ticker
 from common_models.timestamps import NS_PER_S
 from runtime.append_log import AppendLogError
 from runtime.clock import now_ns
 from runtime.endpoints import bus_url
 from runtime.metrics import expose_counter, expose_gauge
 from runtime.service import Service, ServiceError, run_service
-from runtime.settings import PluginSettings, Settings
+from runtime.settings import Settings
 from strategy import Market
 
 log = structlog.get_logger(__name__)
@@ -43,9 +46,6 @@ NAME = "bot"
 HOUSEKEEPING_S = 1.0
 TELL_POSITIONS_S = 5.0
 STOP_GRACE_S = 5.0
-
-FROM_START = ("instruments", "candles")
-"""Market streams that are read from their beginning: what was said long ago still counts."""
 
 ACCOUNT_KINDS = ("orders", "fills", "balances", "status")
 
@@ -57,24 +57,30 @@ def run(settings: Settings) -> int:
 
 async def main(service: Service) -> None:
     """Trade until `service.stop` is set, then leave nothing unwritten."""
-    url = bus_url(service.settings)
+    settings, url = service.settings, bus_url(service.settings)
     publisher = StreamPublisher(url, producer=NAME)
-    loop = EventLoop(service.settings, publisher)
+    nursery = Nursery(settings.bot.worker, settings.home / "logs" / "plugins")
+    loop = EventLoop(settings, publisher, nursery)
+    nursery.on_lost = loop.lifecycle.workers_died
     loop.open()
     try:
         await publisher.start()
         loop.start()
-        reader = TailReader(url, loop.market_streams, loop.read_from, name=NAME)
+        readers = MarketReaders(url, loop.streams, loop.exchanges, loop.provider.handle, service.stop)
+        loop.host.wants = readers.want
         consumer = StreamConsumer(url, loop.account_streams, group=NAME, consumer_name=NAME)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(reader.run(loop.provider.handle, service.stop), name="market")
+            readers.start(tasks)
             tasks.create_task(consumer.run(loop.account_events.handle, service.stop), name="account")
+            tasks.create_task(loop.lifecycle.run(tasks, service.stop), name="plugins")
             tasks.create_task(
-                keep_warm(service.settings, loop.provider, loop.plugins, loop.bars_needed, service.stop), name="warm-up"
+                keep_warm(settings, loop.provider, loop.lifecycle.slots.cold_markets, lambda: loop.host.bars_needed, service.stop),
+                name="warm-up",
             )
             tasks.create_task(loop.keep_house(service), name="housekeeping")
         loop.desk.flush_denials(everything=True)
     finally:
+        await nursery.close()
         left = await publisher.close(STOP_GRACE_S)
         if left:
             log.warning("bot.unpublished_at_stop", messages=left)
@@ -82,92 +88,73 @@ async def main(service: Service) -> None:
 
 
 class EventLoop:
-    """All parts of the bot, wired; the bus is handed in, so that tests and backtests can hand in another."""
+    """All parts of the bot, wired; the bus and the workers are handed in, so that tests and backtests can hand in others."""
 
-    def __init__(self, settings: Settings, publisher: Publisher, clock: Callable[[], int] = now_ns) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        publisher: Publisher,
+        workers: Workers,
+        clock: Callable[[], int] = now_ns,
+        turns: Turns | None = None,
+    ) -> None:
         mode, risk = settings.mode.value, settings.bot.risk
-        self._settings = settings
-        self._publisher = publisher
-        self._clock = clock
-        self._streams = Streams(mode)
+        directory = settings.home / "bot" / mode
+        self.streams = Streams(mode)
         self._exchanges = {name: exchange for name, exchange in settings.exchanges.items() if exchange.enabled}
+        self.exchanges = tuple(self._exchanges)
         accounts = {name: exchange.account for name, exchange in self._exchanges.items()}
         markets = [
             Market(name, str(Symbol.parse(symbol))) for name, exchange in self._exchanges.items() for symbol in exchange.symbols
         ]
-        self._loaded, self._broken = load_plugins(settings.bot.plugins_dir)
-        needs = [needs_of(plugin.kind, self._plugin_settings(plugin.kind.name).settings) for plugin in self._loaded]
-        self.bars_needed = max((bars for bars, _ in needs), default=0)
-        self._callbacks = frozenset(name for _, names in needs for name in names)
-
-        self.provider = DataProvider(markets, settings.bot.timeframe, keep_candles=max(2 * self.bars_needed, 100))
+        self.provider = DataProvider(markets, settings.bot.timeframe)
         self.portfolio = Portfolio(self.provider.mark)
-        self.storage = Storage(settings.home / "bot" / mode, self.portfolio)
+        self.storage = Storage(directory, self.portfolio)
         planner = OrderPlanner(mode, int(risk.order_ttl_s * NS_PER_S))
-        self.desk = OrderDesk(publisher, self._streams, self.storage, self.portfolio, planner, clock)
-        self.consensus = Consensus(settings.bot.risk.min_opinions)
-        self.controls = Controls()
+        self.desk = OrderDesk(publisher, self.streams, self.storage, self.portfolio, planner, clock)
+        self.consensus = Consensus(risk.min_opinions)
+        self.controls = Controls(directory / "pauses.json")
         self.decision_maker = DecisionMaker(
             risk, accounts, self.portfolio, self.consensus, self.controls, self.provider, self.desk, clock
         )
         self.exit_watch = ExitWatch(STRATEGY, risk, self.portfolio, self.consensus, self.provider, self.desk, clock)
-        self.plugins = PluginHandler(
-            markets, self.decision_maker.decide, self.provider.run_length, self.provider.run_of, self, clock, risk.max_event_age_s
-        )
-        self.account_events = AccountEvents(self.portfolio, self.storage, self.provider, publisher, self._streams, clock)
+        self.host = PluginHost(self.desk, self.consensus, self.decision_maker, self.exit_watch, self.provider)
+        self.plugins = PluginHandler(markets, self.provider, self.host, clock, risk.max_event_age_s, turns)
+        self.registry = PluginRegistry(directory, settings.home / "bot" / "plugin_versions")
+        self.lifecycle = PluginLifecycle(settings.bot, self.plugins, self.registry, workers, self.host, clock)
+        self.account_events = AccountEvents(self.portfolio, self.storage, self.provider, publisher, self.streams, clock)
         self._told_positions: dict[PositionKey, object] = {}
-
-    @property
-    def market_streams(self) -> list[Stream]:
-        """What the plugins want to hear, what every decision needs, and what people say."""
-        kinds = ["instruments", "candles", "tickers"]
-        kinds += [kind for kind, callback in (("trades", "on_trade"), ("books", "on_book")) if callback in self._callbacks]
-        return [self._streams.market(exchange, kind) for exchange in self._exchanges for kind in kinds] + [self._streams.control]
-
-    @property
-    def read_from(self) -> dict[str, str]:
-        """Where reading of each market stream begins."""
-        starts = {stream.name: "$" for stream in self.market_streams}
-        starts[self._streams.control.name] = "0"
-        for exchange in self._exchanges:
-            starts.update({self._streams.market(exchange, kind).name: "0" for kind in FROM_START})
-        return starts
 
     @property
     def account_streams(self) -> list[Stream]:
         """What connectors say of our accounts."""
         return [
-            self._streams.account(name, exchange.account, kind)
+            self.streams.account(name, exchange.account, kind)
             for name, exchange in self._exchanges.items()
             for kind in ACCOUNT_KINDS
         ]
 
     def open(self) -> None:
-        """Read back what this bot decided and held; raises ServiceError when it cannot be known."""
+        """Read back what this bot decided, held and was told; raises ServiceError when it cannot be known."""
         try:
             records = self.storage.open()
-        except AppendLogError as error:
+            self.controls.open()
+            self.registry.open()
+        except (AppendLogError, StorageError, ControlsError, RegistryError) as error:
             raise ServiceError(str(error)) from error
         orders, positions = len(self.portfolio.orders), len(list(self.portfolio.positions(STRATEGY)))
-        log.info("bot.restored", records=records, orders_in_flight=orders, positions=positions)
+        log.info("bot.restored", records=records, orders_in_flight=orders, positions=positions, pauses=dict(self.controls.pauses))
 
     def start(self) -> None:
-        """Subscribe the parts to each other, start the plugins, and ask for the fate of orders that were on their way."""
+        """Subscribe the parts to each other, and ask for the fate of orders that were on their way."""
         provider = self.provider
         provider.add_observer(self.exit_watch.update, Ticker)
-        provider.add_observer(self.plugins.update, *EVENT_TYPES)
+        provider.add_observer(self.plugins.update, *CALLBACK_TYPES)
         provider.add_observer(self.plugins.rebuild, CandlesRebuilt)
         provider.add_observer(self.decision_maker.reconsider, Ticker)
         provider.add_observer(self._control, Control)
         self.portfolio.changed = self.exit_watch.position_changed
         self.exit_watch.restore()
-        for plugin in self._loaded:
-            self.plugins.add(plugin.kind, self._plugin_settings(plugin.kind.name))
-        for broken in self._broken:
-            self.desk.alert(AlertLevel.ERROR, "PLUGIN_BROKEN", broken.reason)
-        for name in self._settings.bot.plugins.keys() - self.plugins.slots.keys():
-            text = f"bot.plugins.{name} is configured, but no file in {self._settings.bot.plugins_dir} has a plugin of this name"
-            self.desk.alert(AlertLevel.ERROR, "PLUGIN_MISSING", text)
         self.desk.ask_again(everything=True)
         self._expose_metrics()
 
@@ -198,36 +185,22 @@ class EventLoop:
                     self._told_positions[key] = mark
                     self.account_events.tell_position(key)
 
-    def plugin_disabled(self, name: str, reason: str) -> None:
-        """A plugin was switched off: tell a person."""
-        self.desk.alert(AlertLevel.ERROR, "PLUGIN_DISABLED", f"plugin {name} is switched off: {reason}", plugin=name)
-
-    def opinions_void(self, name: str, market: Market | None) -> None:
-        """What a plugin said holds no more."""
-        self.consensus.withdraw(name, market)
-
     def _control(self, control: Control) -> None:
-        self.controls.update(control)
-        if control.target is None or control.target not in self.plugins.slots:
-            return
-        slot = self.plugins.slots[control.target]
-        if control.action is ControlAction.DISABLE:
-            self.plugins.disable(control.target, f"disabled by {control.actor}: {control.reason}")
-        elif control.action is ControlAction.ENABLE and slot.off_because:
-            self.plugins.enable(control.target)
-
-    def _plugin_settings(self, name: str) -> PluginSettings:
-        return self._settings.bot.plugins.get(name, PluginSettings())
+        if self.controls.update(control):
+            log.info("bot.told", action=control.action, target=control.target, actor=control.actor, reason=control.reason)
+        self.lifecycle.hear(control)
 
     def _report(self, service: Service) -> None:
-        health = service.health
-        running = [name for name, slot in self.plugins.slots.items() if slot.instances]
-        off = {name: slot.off_because for name, slot in self.plugins.slots.items() if slot.off_because}
-        health.report("plugins", bool(running), f"running: {', '.join(running) or 'none'}; off: {off or 'none'}")
-        cold = [f"{name} on {market.symbol}" for name, market in self.plugins.cold()]
-        health.report("warm_up", True, f"waiting for candles: {', '.join(cold)}" if cold else "")
+        health, slots = service.health, self.lifecycle.slots
+        running = [slot.name for slot, _ in slots.running()]
+        others = [f"{slot.name} is {slot.state}: {slot.reason}" for slot in slots.by_path.values() if slot.feed is None]
+        detail = f"running: {', '.join(sorted(running)) or 'none'}" + (f"; {'; '.join(others)}" if others else "")
+        health.report("plugins", self.lifecycle.loaded, detail if self.lifecycle.loaded else "being loaded")
+        cold = ", ".join(market.symbol for market in self.lifecycle.slots.cold_markets())
+        health.report("warm_up", True, f"plugins wait for candles of {cold}" if cold else "")
         orders = len(self.portfolio.orders)
-        health.report("trading", True, f"{orders} orders in flight, {self.desk.orders} ordered, {self.desk.denied} denied")
+        paused = f", entries paused: {dict(self.controls.pauses)}" if self.controls.pauses else ""
+        health.report("trading", True, f"{orders} orders in flight, {self.desk.orders} ordered, {self.desk.denied} denied{paused}")
 
     def _expose_metrics(self) -> None:
         counters: dict[str, tuple[str, Callable[[], float]]] = {
@@ -239,7 +212,6 @@ class EventLoop:
             "tradebot_bot_denials": ("Decisions that a gate stopped", lambda: self.desk.denied),
             "tradebot_bot_unpublished_messages": ("Messages that the bus did not take", lambda: self.desk.unpublished),
             "tradebot_bot_fills": ("Fills booked", lambda: self.account_events.fills),
-            "tradebot_bot_plugin_errors": ("Failed plugin callbacks", lambda: self.plugins.errors),
         }
         for name, (text, read) in counters.items():
             expose_counter(name, text, {}, read)

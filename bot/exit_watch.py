@@ -20,9 +20,14 @@ from trading.decimal_context import exact_arithmetic
 from trading.risk import Denied, first_denial, instrument_open, quote_usable, venue_ready
 from trading.sizing import HUNDRED, closable_quantity
 
-STOP_LOSS, TAKE_PROFIT, EXIT_SIGNAL = "stop_loss", "take_profit", "exit_signal"
+STOP_LOSS, TAKE_PROFIT, EXIT_SIGNAL, PLUGIN_GONE = "stop_loss", "take_profit", "exit_signal", "plugin_gone"
 
-CODES = {STOP_LOSS: "EXIT_STOP_LOSS", TAKE_PROFIT: "EXIT_TAKE_PROFIT", EXIT_SIGNAL: "EXIT_SIGNAL"}
+CODES = {
+    STOP_LOSS: "EXIT_STOP_LOSS",
+    TAKE_PROFIT: "EXIT_TAKE_PROFIT",
+    EXIT_SIGNAL: "EXIT_SIGNAL",
+    PLUGIN_GONE: "EXIT_PLUGIN_GONE",
+}
 
 RETRY_FIRST_NS = NS_PER_S // 2
 RETRY_CAP_NS = 30 * NS_PER_S
@@ -39,6 +44,7 @@ class Watch:
     take_value: Decimal | None
     attempts: int = 0
     next_attempt_ns: int = 0
+    told_to_close: bool = False
 
     def reached(self, bid: Decimal, ask: Decimal) -> str:
         """Which level the market has reached, if any; a long position is worth the bid, a short one the offer."""
@@ -91,7 +97,18 @@ class ExitWatch:
         if not quantity:
             self._watches.pop(market, None)
         elif known is None or known.quantity != quantity:
-            self._watches[market] = self._watch(key, quantity)
+            fresh = self._watches[market] = self._watch(key, quantity)
+            fresh.told_to_close = known is not None and known.told_to_close
+
+    def close_positions_of(self, plugin: str) -> list[str]:
+        """Close what this plugin wanted, with the next best bids and offers; returns the symbols."""
+        symbols = []
+        for watch in self._watches.values():
+            makers = self._portfolio.wanted_by.get(watch.key, ())
+            if any(maker.partition("@")[0] == plugin for maker in makers):
+                watch.told_to_close = True
+                symbols.append(watch.key.symbol)
+        return symbols
 
     def update(self, ticker: Ticker) -> None:
         """Look at the position in this market, if there is one, and close it when it is time."""
@@ -99,7 +116,10 @@ class ExitWatch:
         if watch is None or ticker.crossed:
             return
         reason = (
-            self._portfolio.exit_reasons.get(watch.key) or watch.reached(ticker.bid_price, ticker.ask_price) or self._turned(watch)
+            self._portfolio.exit_reasons.get(watch.key)
+            or (PLUGIN_GONE if watch.told_to_close else "")
+            or watch.reached(ticker.bid_price, ticker.ask_price)
+            or self._turned(watch)
         )
         if reason and self._clock() >= watch.next_attempt_ns and not any(self._portfolio.orders_of(watch.key, exits=True)):
             self._close(watch, ticker, reason)
@@ -162,4 +182,6 @@ class ExitWatch:
             return f"loss of {self._risk.stop_loss_percentage} % reached"
         if reason == TAKE_PROFIT:
             return f"profit of {self._risk.take_profit_percentage} % reached"
+        if reason == PLUGIN_GONE:
+            return "a plugin that wanted it is gone, and its file said to close then"
         return f"the plugins turned, score {self._consensus.score(Market(watch.key.exchange, watch.key.symbol)):+.2f}"

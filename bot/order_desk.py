@@ -17,7 +17,19 @@ from bot.storage import Storage
 from bus.errors import BusError
 from bus.interfaces import Publisher
 from bus.streams import Stream, Streams
-from common_models import Alert, AlertLevel, Decision, Direction, MarketEvent, Message, PlaceOrder, Side, Signal, Verdict
+from common_models import (
+    Alert,
+    AlertLevel,
+    Decision,
+    Direction,
+    MarketEvent,
+    Message,
+    PlaceOrder,
+    PluginStatus,
+    Side,
+    Signal,
+    Verdict,
+)
 from common_models.timestamps import NS_PER_S
 from runtime.crash_points import crash_point
 from trading.risk import Denied
@@ -40,6 +52,11 @@ class Motive:
     event: MarketEvent
     direction: Direction
     signals: tuple[Signal, ...] = ()
+
+    @property
+    def made_by(self) -> tuple[str, ...]:
+        """The plugins behind it with their versions, as `sma@1f0c22aa9b3e`."""
+        return tuple([f"{signal.strategy}@{signal.version}" for signal in self.signals])
 
 
 class OrderDesk:
@@ -95,8 +112,9 @@ class OrderDesk:
         Returns the command id, or None when this very decision was made before or could not be made durable.
         """
         key = motive.key
+        made_by = motive.made_by or self._portfolio.wanted_by.get(key, ())
         command = self._planner.plan(
-            key.account, key.strategy, motive.event, side, quantity, self._clock(), closes=bool(exit_reason)
+            key.account, key.strategy, motive.event, side, quantity, self._clock(), closes=bool(exit_reason), made_by=made_by
         )
         if self._portfolio.is_decided(command.command_id):
             return None
@@ -107,7 +125,8 @@ class OrderDesk:
             self.deny(motive, Denied("STORAGE_UNWRITABLE", f"the decision could not be written down: {error}"))
             return None
         crash_point("bot-decision-stored")
-        decision = self._decision(motive, Verdict.TAKEN, code, reason, {"price": str(price)}, command.command_id, quantity)
+        numbers = {"price": str(price)}
+        decision = self._decision(motive, Verdict.TAKEN, code, reason, numbers, command.command_id, quantity, made_by)
         self._put_decision(decision)
         self._put(self._commands_stream(command), msgspec.structs.replace(command, causation_id=decision.message_id))
         self.orders += 1
@@ -137,8 +156,19 @@ class OrderDesk:
         """Tell the denials that were counted; to be called every second or so."""
         self._denials.flush(self._clock(), everything=everything)
 
-    def alert(self, level: AlertLevel, code: str, text: str, exchange: str = "", symbol: str = "", **numbers: str) -> None:
-        """Tell a person."""
+    def alert(
+        self,
+        level: AlertLevel,
+        code: str,
+        text: str,
+        exchange: str = "",
+        symbol: str = "",
+        category: str = "trading",
+        *,
+        resolves: bool = False,
+        **numbers: str,
+    ) -> None:
+        """Tell a person; `resolves` says that what was told under this code, exchange and symbol is over."""
         log.log(_LEVELS[level], "alert", code=code, text=text, exchange=exchange, symbol=symbol, **numbers)
         self._put(
             self._streams.alerts,
@@ -151,8 +181,14 @@ class OrderDesk:
                 exchange=exchange,
                 symbol=symbol,
                 numbers=numbers,
+                category=category,
+                resolves=resolves,
             ),
         )
+
+    def tell_plugin(self, status: PluginStatus) -> None:
+        """Publish how a plugin is."""
+        self._put(self._streams.plugins, status)
 
     def _is_overdue(self, order: OrderState, now_ns: int) -> bool:
         if order.status is not None:
@@ -171,6 +207,7 @@ class OrderDesk:
         numbers: dict[str, str],
         command_id: str = "",
         quantity: Decimal = Decimal(0),
+        made_by: tuple[str, ...] | None = None,
     ) -> Decision:
         event, key = motive.event, motive.key
         return Decision(
@@ -189,6 +226,7 @@ class OrderDesk:
             ts_event_ns=event.ts_recv_ns if event.ts_event_ns is None else event.ts_event_ns,
             command_id=command_id,
             quantity=quantity,
+            made_by=motive.made_by if made_by is None else made_by,
         )
 
     def _commands_stream(self, command: PlaceOrder) -> Stream:

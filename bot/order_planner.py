@@ -31,9 +31,18 @@ class OrderPlanner:
     order_ttl_ns: int
 
     def plan(
-        self, account: str, strategy: str, trigger: MarketEvent, side: Side, quantity: Decimal, now_ns: int, *, closes: bool
+        self,
+        account: str,
+        strategy: str,
+        trigger: MarketEvent,
+        side: Side,
+        quantity: Decimal,
+        now_ns: int,
+        *,
+        closes: bool,
+        made_by: tuple[str, ...] = (),
     ) -> PlaceOrder:
-        """The order that `trigger` caused. `closes` marks one that only reduces what is held."""
+        """The order that `trigger` caused. `closes` marks one that only reduces what is held; `made_by` are those behind it."""
         return PlaceOrder(
             correlation_id=trigger.correlation_id or trigger.message_id,
             command_id=command_id(self.mode, account, strategy, trigger.message_id, EXIT if closes else ENTRY),
@@ -48,4 +57,6 @@ class OrderPlanner:
             quantity=quantity,
             time_in_force=TimeInForce.IOC,
             reduce_only=closes,
+            made_by=made_by,
+            triggered_ns=trigger.ts_recv_ns,
         )

@@ -1,240 +1,254 @@
-"""Runs the plugins: hands them events, checks what they say, and switches off those that fail."""
+"""Hands every event to the plugins that want it, and what they say on, in the turn of the loop in which the last one answered."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import msgspec
-import structlog
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count, groupby
+from typing import Protocol
 
 from bot.data_provider import CandlesRebuilt
-from common_models import AggregateTrade, Candle, Direction, MarketEvent, OrderBook, Signal, Ticker, Trade
+from bot.isolation.protocol import Done, encode_event
+from bot.plugin_feed import Item, Opinion, PluginFeed, Round
+from common_models import AggregateTrade, Candle, MarketEvent, OrderBook, Signal, Ticker, Trade
 from common_models.timestamps import NS_PER_S
-from runtime.settings import PluginSettings
-from strategy import Market, Plugin, PluginError, make_plugin
+from strategy import Market
 from strategy.plugin import CALLBACKS
 
-log = structlog.get_logger(__name__)
+PATIENCE_S = 0.01
+"""How long a decision waits for a plugin that has not answered; it is not waited for again until it has caught up."""
 
-MAX_ERRORS = 5
-"""Failed callbacks after which a plugin is switched off until it is enabled again or the bot starts anew."""
+CALLBACK_TYPES: tuple[type[MarketEvent], ...] = (Ticker, Trade, AggregateTrade, OrderBook, Candle)
+"""What `PluginHandler.update` wants to be told of."""
 
-Decide = Callable[[MarketEvent, list[Signal]], None]
-Callback = Callable[[Any], Iterable[Signal] | None]
+
+class Turns(Protocol):
+    """The event loop as the handler needs it."""
+
+    def now_s(self) -> float: ...
+
+    def at_end(self, function: Callable[[], None]) -> object:
+        """Call when this turn's work is done."""
+
+    def later(self, delay_s: float, function: Callable[[], None]) -> object:
+        """Call after a while."""
+
+
+class LoopTurns:
+    """The running event loop."""
+
+    def now_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def at_end(self, function: Callable[[], None]) -> object:
+        return asyncio.get_running_loop().call_soon(function)
+
+    def later(self, delay_s: float, function: Callable[[], None]) -> object:
+        return asyncio.get_running_loop().call_later(delay_s, function)
 
 
 class Listener(Protocol):
-    """Who hears of the plugins' fate."""
+    """Who hears what the plugins say."""
 
-    def plugin_disabled(self, name: str, reason: str) -> None:
-        """A plugin failed too often, or its settings are wrong."""
+    def decide(self, event: MarketEvent, signals: Sequence[Signal]) -> None:
+        """All that the plugins that have a say said to one event."""
+
+    def recorded(self, signal: Signal) -> None:
+        """A signal of a plugin in shadow."""
 
     def opinions_void(self, name: str, market: Market | None) -> None:
-        """What the plugin said of this market (or of all) holds no more."""
+        """What a plugin said of this market (or of all) holds no more."""
 
 
-@dataclass(slots=True)
-class Slot:
-    """One plugin with its instances, one for each market."""
+class History(Protocol):
+    """Where the past of a market is."""
 
-    kind: type[Plugin[Any]]
-    settings: Mapping[str, Any]
-    instances: dict[Market, Plugin[Any]] = field(default_factory=dict)
-    errors: int = 0
-    off_because: str = ""
+    def run_of(self, market: Market) -> list[Candle]: ...
 
-
-@dataclass(slots=True)
-class Route:
-    """Where an event of one kind and market goes to."""
-
-    slot: Slot
-    plugin: Plugin[Any]
-    callback: Callback
+    def recent(self, market: Market, callbacks: Iterable[str], limit: int) -> list[MarketEvent]: ...
 
 
 class PluginHandler:
-    """Owns all plugin instances of all markets. `decide` gets the signals of each event; `run_length` says how warm a market is.
+    """Routes events to feeds and settles rounds. Nothing here waits.
 
-    A plugin is free to be wrong, but only for itself: what it raises is counted and logged, the fifth time it is switched off.
-    What it says is attributed here, so no plugin can speak for another, or of another market.
+    A batch of events goes to all workers at once and is decided when all those with a say have answered, in the order of the
+    events and of the plugins' names: the same events give the same decisions, whichever process ran first.
     """
 
     def __init__(
         self,
         markets: Iterable[Market],
-        decide: Decide,
-        run_length: Callable[[Market], int],
-        run_of: Callable[[Market], list[Candle]],
+        history: History,
         listener: Listener,
         clock: Callable[[], int],
         max_event_age_s: float,
+        turns: Turns | None = None,
     ) -> None:
-        self._markets = tuple(markets)
-        self._decide = decide
-        self._run_length = run_length
-        self._run_of = run_of
+        self.markets = tuple(markets)
+        self._history = history
         self._listener = listener
         self._clock = clock
         self._max_age_ns = int(max_event_age_s * NS_PER_S)
-        self._routes: dict[tuple[type, Market], list[Route]] = {}
-        self.slots: dict[str, Slot] = {}
-        self.errors = 0
+        self._turns = turns or LoopTurns()
+        self._feeds: list[PluginFeed] = []
+        self._routes: dict[tuple[type, Market], list[PluginFeed]] = {}
+        self._numbers = count()
+        self._flush_due = False
+        self._open: deque[Round] = deque()
+        self._impatience_due = False
+        self.late_answers = 0
 
-    def add(self, kind: type[Plugin[Any]], settings: PluginSettings) -> None:
-        """Take in a plugin and start it, unless its settings say otherwise or are wrong."""
-        slot = self.slots[kind.name] = Slot(kind, settings.settings)
-        if settings.enabled:
-            self.enable(kind.name)
-        else:
-            slot.off_because = "disabled in the configuration"
+    # -- who takes part
 
-    def enable(self, name: str) -> bool:
-        """Start a plugin with fresh instances, warmed up with the candles that are known; False when there is none of this name."""
-        slot = self.slots.get(name)
-        if slot is None:
-            return False
-        slot.instances = {}
-        for market in self._markets:
-            plugin = self._made(slot, market)
-            if plugin is None:
-                return True
-            slot.instances[market] = plugin
-        slot.errors, slot.off_because = 0, ""
+    def add(self, feed: PluginFeed) -> None:
+        """Let a worker take part from the next event on, with the past of every market first."""
+        feed.worker.on_done = lambda done: self._done(feed, done)
+        for market in self.markets:
+            self._send_history(feed, market)
+        self._feeds.append(feed)
         self._route()
-        for market in self._markets:
-            self._replay(slot, market, self._run_of(market))
-        return True
 
-    def disable(self, name: str, reason: str) -> bool:
-        """Stop a plugin and forget its opinions; False when there is none of this name."""
-        slot = self.slots.get(name)
-        if slot is None:
-            return False
-        slot.instances, slot.off_because = {}, reason
-        self._route()
-        self._listener.opinions_void(name, None)
-        return True
+    def remove(self, feed: PluginFeed) -> None:
+        """Let a worker take part no more; nobody waits for its answers."""
+        if feed in self._feeds:
+            self._feeds.remove(feed)
+            self._route()
+        for _, round_ in feed.outstanding.values():
+            self._answered(round_, feed)
+        feed.outstanding.clear()
+
+    def replace(self, old: PluginFeed, new: PluginFeed) -> None:
+        """The version that was warmed up beside the old one has its say from here on; the events held back come first."""
+        new.muted = False
+        self.remove(old)
+        self.release(new)
+
+    def hold(self, *feeds: PluginFeed) -> None:
+        """An event boundary: what came so far is on its way, what comes now is kept back."""
+        self.flush()
+        for feed in feeds:
+            feed.hold()
+
+    def release(self, feed: PluginFeed) -> None:
+        """Hand on what was kept back."""
+        feed.release()
+        self._flush_soon()
+
+    # -- events in
 
     def update(self, event: MarketEvent) -> None:
-        """Hand an event to the plugins that want it, and their signals on. Events of the past only warm them up."""
-        routes = self._routes.get((type(event), Market(event.exchange, event.symbol)))
-        if not routes or (type(event) is Ticker and event.crossed):
+        """Queue an event for the plugins that want it. What happened too long ago only warms them up."""
+        feeds = self._routes.get((type(event), Market(event.exchange, event.symbol)))
+        if not feeds or (type(event) is Ticker and event.crossed):
             return
         happened_ns = event.close_ns if isinstance(event, Candle) else event.ts_recv_ns
-        live = self._clock() - happened_ns <= self._max_age_ns
-        signals: list[Signal] = []
-        for route in routes:
-            said = self._call(route, event)
-            if not live:
-                route.plugin.forget_opinion()
-            elif said and self._is_warm(route.plugin):
-                signals += said
-        if signals:
-            self._decide(event, signals)
+        item = Item(next(self._numbers), event, encode_event(event), self._clock() - happened_ns <= self._max_age_ns)
+        for feed in feeds:
+            feed.take(item)
+        if not self._flush_due:
+            self._flush_soon()
 
     def rebuild(self, rebuilt: CandlesRebuilt) -> None:
-        """The candles of a market are others than was thought: start its instances anew and read the run to them."""
-        for name, slot in self.slots.items():
-            known = slot.instances.get(rebuilt.market)
-            if known is None or "on_candle" not in known.subscriptions():
-                continue
-            fresh = self._made(slot, rebuilt.market)
-            if fresh is None:
-                continue
-            slot.instances[rebuilt.market] = fresh
-            self._listener.opinions_void(name, rebuilt.market)
-            self._replay(slot, rebuilt.market, rebuilt.run)
-        self._route()
+        """The candles of a market are others than was thought: those who follow them read the run anew."""
+        self.flush()
+        for feed in self._feeds:
+            if "on_candle" in feed.worker.facts.callbacks:
+                self._send_history(feed, rebuilt.market)
+                self._listener.opinions_void(feed.name, rebuilt.market)
 
-    def cold(self) -> list[tuple[str, Market]]:
-        """Plugins that have not seen enough candles of a market yet."""
-        return [
-            (name, market)
-            for name, slot in self.slots.items()
-            for market, plugin in slot.instances.items()
-            if not self._is_warm(plugin)
-        ]
-
-    def _is_warm(self, plugin: Plugin[Any]) -> bool:
-        needed = plugin.warm_up
-        return not needed or self._run_length(plugin.market) >= needed
-
-    def _made(self, slot: Slot, market: Market) -> Plugin[Any] | None:
-        """A fresh instance; None, and the plugin is switched off, when it cannot be made."""
-        try:
-            return make_plugin(slot.kind, slot.settings, market)
-        except PluginError as error:
-            self._switch_off(slot, str(error))
-        except Exception as error:  # noqa: BLE001 the boundary to code that is not ours
-            self._switch_off(slot, f"could not be made: {type(error).__name__}: {error}")
-        return None
-
-    def _replay(self, slot: Slot, market: Market, candles: Iterable[Candle]) -> None:
-        """Warm one instance up; what it says on the way is old and goes nowhere."""
-        plugin = slot.instances.get(market)
-        if plugin is None or "on_candle" not in plugin.subscriptions():
+    def flush(self) -> None:
+        """Hand on all that is queued, as one round."""
+        self._flush_due = False
+        ready = [feed for feed in self._feeds if feed.pending]
+        if not ready:
             return
-        route = Route(slot, plugin, plugin.on_candle)  # type: ignore[attr-defined]
-        for candle in candles:
-            self._call(route, candle)
-        plugin.forget_opinion()
+        round_ = Round({feed for feed in ready if feed.has_a_say}, self._turns.now_s())
+        self._open.append(round_)
+        for feed in ready:
+            feed.send(round_)
+        self._settle(round_)
+        self._lose_patience_later()
 
-    def _call(self, route: Route, event: MarketEvent) -> list[Signal]:
-        try:
-            said = route.callback(event)
-            return [self._attributed(signal, route, event) for signal in said] if said is not None else []
-        except Exception as error:  # noqa: BLE001 the boundary to code that is not ours
-            self._failed(route.slot, event, error)
-            return []
+    # -- signals out
 
-    def _attributed(self, signal: object, route: Route, event: MarketEvent) -> Signal:
-        """The signal as this plugin's on this market; raises PluginError for what is no sound signal."""
-        if not isinstance(signal, Signal) or not isinstance(signal.direction, Direction):
-            raise PluginError(f"said {signal!r:.200}, which is no Signal")
-        for name, value in (("strength", signal.strength), ("confidence", signal.confidence)):
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= 1):
-                raise PluginError(f"{name} must lie in 0..1, not {value!r:.50}")
-        plugin = route.plugin
-        if (signal.strategy, signal.exchange, signal.symbol, signal.causation_id) != (
-            plugin.name,
-            *plugin.market,
-            event.message_id,
-        ):
-            return msgspec.structs.replace(
-                signal,
-                strategy=plugin.name,
-                exchange=plugin.market.exchange,
-                symbol=plugin.market.symbol,
-                causation_id=event.message_id,
-            )
-        return signal
+    def _done(self, feed: PluginFeed, done: Done) -> None:
+        answer = feed.answered(done)
+        if answer is None:
+            return
+        opinions, round_ = answer
+        if feed.shadow:
+            for opinion in opinions:
+                self._listener.recorded(opinion.signal)
+        elif round_.settled:
+            self.late_answers += bool(opinions)
+            self._tell(opinions)
+        else:
+            round_.opinions += opinions
+        self._answered(round_, feed)
 
-    def _failed(self, slot: Slot, event: MarketEvent, error: Exception) -> None:
-        self.errors += 1
-        slot.errors += 1
-        log.warning("plugin.failed", plugin=slot.kind.name, message_id=event.message_id, errors=slot.errors, exc_info=error)
-        if slot.errors >= MAX_ERRORS and not slot.off_because:
-            self._switch_off(slot, f"failed {slot.errors} times, last {type(error).__name__}: {error}")
+    def _answered(self, round_: Round, feed: PluginFeed) -> None:
+        round_.waiting.discard(feed)
+        self._settle(round_)
 
-    def _switch_off(self, slot: Slot, reason: str) -> None:
-        self.disable(slot.kind.name, reason)
-        self._listener.plugin_disabled(slot.kind.name, reason)
+    def _settle(self, round_: Round) -> None:
+        """Decide when nobody is waited for any more."""
+        if round_.waiting or round_.settled:
+            return
+        round_.settled = True
+        while self._open and self._open[0].settled:
+            self._open.popleft()
+        if round_.opinions:
+            self._tell(sorted(round_.opinions, key=_event_then_name))
+
+    def _tell(self, opinions: Iterable[Opinion]) -> None:
+        for _, group in groupby(opinions, key=_number):
+            said = list(group)
+            self._listener.decide(said[0].event, [opinion.signal for opinion in said])
+
+    def _lose_patience_later(self) -> None:
+        if self._open and not self._impatience_due:
+            self._impatience_due = True
+            self._turns.later(PATIENCE_S, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        """Decide without those who let a round wait for too long."""
+        self._impatience_due = False
+        due_s = self._turns.now_s() - PATIENCE_S
+        while self._open and self._open[0].started_s <= due_s:
+            round_ = self._open[0]
+            for feed in round_.waiting:
+                feed.late = True
+            round_.waiting.clear()
+            self._settle(round_)
+        self._lose_patience_later()
+
+    # -- inner
+
+    def _send_history(self, feed: PluginFeed, market: Market) -> None:
+        facts = feed.worker.facts
+        candles = self._history.run_of(market) if "on_candle" in facts.callbacks else []
+        events = self._history.recent(market, facts.callbacks, facts.warm_up_events) if facts.warm_up_events else []
+        feed.worker.send_history(market, candles, events)
+
+    def _flush_soon(self) -> None:
+        self._flush_due = True
+        self._turns.at_end(self.flush)
 
     def _route(self) -> None:
         """Work out who gets what, so that an event costs one look-up."""
-        routes: dict[tuple[type, Market], list[Route]] = {}
-        for slot in self.slots.values():
-            for market, plugin in slot.instances.items():
-                wanted = plugin.subscriptions()
-                for kind, name in CALLBACKS.items():
-                    if name in wanted:
-                        routes.setdefault((kind, market), []).append(Route(slot, plugin, getattr(plugin, name)))
+        routes: dict[tuple[type, Market], list[PluginFeed]] = {}
+        for feed in self._feeds:
+            wanted = [kind for kind, name in CALLBACKS.items() if name in feed.worker.facts.callbacks]
+            for kind in wanted:
+                for market in self.markets:
+                    routes.setdefault((kind, market), []).append(feed)
         self._routes = routes
 
 
-EVENT_TYPES: tuple[type[MarketEvent], ...] = (Ticker, Trade, AggregateTrade, OrderBook, Candle)
-"""What `PluginHandler.update` wants to be told of."""
+def _number(opinion: Opinion) -> int:
+    return opinion.number
+
+
+def _event_then_name(opinion: Opinion) -> tuple[int, str]:
+    return opinion.number, opinion.plugin

@@ -46,6 +46,7 @@ class Portfolio:
         self.balances: dict[tuple[str, str, str], Balance] = {}
         self.exit_reasons: dict[PositionKey, str] = {}
         self.last_order_ns: dict[PositionKey, int] = {}
+        self.wanted_by: dict[PositionKey, tuple[str, ...]] = {}  # the plugins behind the last entry, as name@version
         self._decided: dict[str, None] = {}
         self._by_mark: dict[str, str] = {}
         self._round_trips: dict[tuple[PositionKey, str], RoundTrip] = {}
@@ -77,6 +78,7 @@ class Portfolio:
             decided_ids=list(self._decided),
             exit_reasons=list(self.exit_reasons.items()),
             last_order_ns=list(self.last_order_ns.items()),
+            wanted_by=list(self.wanted_by.items()),
         )
 
     # -- what is
@@ -182,6 +184,7 @@ class Portfolio:
             self.exit_reasons[key] = record.exit_reason
         else:
             self.exit_reasons.pop(key, None)  # of dust that an earlier exit left
+            self.wanted_by[key] = command.made_by
         self.changed(key)
 
     def _apply_ended(self, record: CommandEnded) -> None:
@@ -218,6 +221,7 @@ class Portfolio:
         self._decided = dict.fromkeys(record.decided_ids)
         self.exit_reasons = dict(record.exit_reasons)
         self.last_order_ns = dict(record.last_order_ns)
+        self.wanted_by = dict(record.wanted_by)
         self.orders, self._by_mark = {}, {}
         for order in record.orders:
             self._await(order)

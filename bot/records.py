@@ -82,6 +82,7 @@ class Snapshot(Record, frozen=True, kw_only=True, tag="snapshot"):
     decided_ids: list[str]
     exit_reasons: list[tuple[PositionKey, str]]
     last_order_ns: list[tuple[PositionKey, int]]
+    wanted_by: list[tuple[PositionKey, tuple[str, ...]]] = []
 
 
 AnyRecord = CommandDecided | CommandEnded | FillApplied | BalanceTold | Snapshot

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
 from bot.data_provider import DataProvider
-from bot.plugin_handler import PluginHandler
 from common_models import Candle
 from runtime.backoff import Backoff
 from runtime.endpoints import NotRunning, postgres_url
@@ -20,8 +20,10 @@ FIRST_LOOK_S = 2.0
 """The connector publishes past candles at its start: the history is asked only for what is then still missing."""
 
 
-async def keep_warm(settings: Settings, provider: DataProvider, plugins: PluginHandler, bars: int, stop: asyncio.Event) -> None:
-    """While plugins lack candles, now and then ask the history for them, until `stop` is set.
+async def keep_warm(
+    settings: Settings, provider: DataProvider, cold: Callable[[], set[Market]], bars: Callable[[], int], stop: asyncio.Event
+) -> None:
+    """While plugins lack candles of `cold` markets, now and then ask the history for the newest `bars`, until `stop` is set.
 
     A history that is away costs nothing but the wait: candles that close from now on warm the plugins up as well.
     """
@@ -33,8 +35,8 @@ async def keep_warm(settings: Settings, provider: DataProvider, plugins: PluginH
             pass
         else:
             return
-        for market in {market for _, market in plugins.cold()}:
-            candles = await past_candles(settings, market, bars)
+        for market in cold():
+            candles = await past_candles(settings, market, bars())
             if candles:
                 provider.add_history(market, candles)
                 log.info("bot.history_read", symbol=market.symbol, candles=len(candles), run=provider.run_length(market))

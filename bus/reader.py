@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 
 from bus.connection import REPLY_TIMEOUT_S, Connection, Reply, pack
+from bus.delivery_times import DeliveryTimes
 from bus.errors import AuthRefused, BusError
 from bus.interfaces import TailHandler
 from bus.lanes import FIELD
@@ -33,8 +34,8 @@ _FIELD: Final = FIELD.encode()
 class TailReader:
     """Follow several streams on one connection; see `bus.interfaces.Reader`.
 
-    `start` is "$" (what comes from now on), "0" (all that is there) or the last id already seen by stream name (streams that it
-    does not name start at "0"). `run` survives restarts of the server, also empty ones, and goes on where it was.
+    `start` is "$" (what comes from now on), "0" (all that is there), "-30000" (from 30,000 ms before the newest entry on), or one of
+    these or the last id already seen by stream name (streams that it does not name start at "0"). `run` survives restarts of the server, also empty ones, and goes on where it was.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class TailReader:
         self._url = url
         self._answer_s = block_ms / 1000 + reply_timeout_s
         starts = {stream.name: start if isinstance(start, str) else start.get(stream.name, "0") for stream in streams}
-        self._tails = {name: Tail(name, position) for name, position in starts.items()}
+        times = DeliveryTimes(name)
+        self._tails = {stream: Tail(stream, position, times) for stream, position in starts.items()}
+        self._labels = {stream.name: stream.label for stream in streams}
         self._by_key = {name.encode(): tail for name, tail in self._tails.items()}
         self._head: tuple[str | int, ...] = ("XREAD", "COUNT", COUNT, "BLOCK", block_ms, "STREAMS", *self._tails)
 
@@ -124,6 +127,8 @@ class TailReader:
             last_id = info.last_id
             if tail.position == "$":
                 tail.position = last_id
+            elif tail.position.startswith("-"):
+                tail.position = f"{max(id_key(last_id)[0] + int(tail.position), 0)}-0"
             elif id_key(last_id) < id_key(tail.position):
                 tail.restart(f"the server lost the stream: its last entry is {last_id}, ours was {tail.position}", handle)
 
@@ -136,7 +141,8 @@ class TailReader:
         }
         for stream, tail in self._tails.items():
             for name, (help_text, total) in totals.items():
-                expose_counter(name, help_text, {"reader": self.name, "stream": stream}, partial(getattr, tail, total))
+                labels = {"reader": self.name, "stream": self._labels[stream]}
+                expose_counter(name, help_text, labels, partial(getattr, tail, total))
 
 
 class _Pump:
@@ -162,7 +168,9 @@ class _Pump:
         if isinstance(reply, list):
             by_key, handle = self._reader._by_key, self._handle
             for key, entries in reply:
-                take = by_key[key].take
+                tail = by_key[key]
+                tail.begin_read()
+                take = tail.take
                 for entry_id, fields in entries:
                     take(entry_id.decode(), fields[1] if len(fields) == 2 and fields[0] == _FIELD else None, handle)
             try:

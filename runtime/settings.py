@@ -9,7 +9,7 @@ import re
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
@@ -66,10 +66,25 @@ class LogSettings(Section):
     file_count: int = Field(5, ge=1, le=100)
 
 
-class BusSettings(Section):
-    """`url` empty means the bundled Valkey on `port`."""
+class ServerSettings(Section):
+    """Where a server is: `url`, or `url_file`, a private file that holds the URL; with neither, the bundled one runs on `port`."""
 
     url: SecretStr | None = None
+    url_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        if self.url and self.url_file:
+            raise ValueError("both url and url_file are set: keep one")
+        return self
+
+    @property
+    def bundled(self) -> bool:
+        """Whether the server is ours to run."""
+        return not self.url and self.url_file is None
+
+
+class BusSettings(ServerSettings):
     port: Port = 6390
     maxmemory_mb: int = Field(512, ge=16)
     market_entries: int = Field(50_000, ge=100)
@@ -78,10 +93,7 @@ class BusSettings(Section):
     fsync: str = Field("everysec", pattern="^(always|everysec|no)$")
 
 
-class PostgresSettings(Section):
-    """`url` empty means the bundled PostgreSQL on `port`."""
-
-    url: SecretStr | None = None
+class PostgresSettings(ServerSettings):
     port: Port = 5490
     pool_size: int = Field(4, ge=1, le=50)
     statement_timeout_s: Seconds = 30.0
@@ -102,6 +114,7 @@ class RecorderSettings(Section):
 
 class SimulatorSettings(Section):
     port: Port = 0  # 0: the connector's port + 1000
+    health_port: Port = 0  # health and metrics; 0 is any free port
     seed: int = 20_261_121
     speed: float = Field(1.0, ge=0)  # of a replay; 0 is as fast as possible
     replay: Path | None = None  # recorded frames, trades or candles instead of the synthetic market
@@ -135,10 +148,19 @@ class ExchangeSettings(Section):
     simulator: SimulatorSettings = SimulatorSettings()
 
 
+def _switch(value: object) -> object:
+    """YAML reads a bare `on` or `off` as true or false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+PluginModeText = Annotated[Literal["shadow", "live", "off"], BeforeValidator(_switch)]
+Notice = Annotated[Literal["on", "silent", "off"], BeforeValidator(_switch)]
+
+
 class PluginSettings(Section):
     """`settings` are the plugin's own; it checks them itself. In `shadow` its signals are recorded and never traded."""
 
-    mode: Literal["shadow", "live", "off"] = "shadow"
+    mode: PluginModeText = "shadow"
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -221,7 +243,7 @@ class AlertsSettings(Section):
     enabled: bool = True
     port: Port = 5003
     rules: Path = Path("config/alerts.yaml")
-    notify: dict[str, Literal["on", "silent", "off"]] = Field(default_factory=dict)
+    notify: dict[str, Notice] = Field(default_factory=dict)
     dedupe_s: Seconds = 300.0
     digest_s: Seconds = 60.0
     escalate_after_s: Seconds = 900.0

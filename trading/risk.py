@@ -45,6 +45,11 @@ def not_halted(halted_by: str | None) -> Answer:
     return ALLOWED if halted_by is None else Denied("TRADING_HALTED", f"the emergency stop is pressed: {halted_by}")
 
 
+def not_paused(paused_by: str | None) -> Answer:
+    """New entries are not paused; `paused_by` says who paused them and why."""
+    return ALLOWED if paused_by is None else Denied("ENTRIES_PAUSED", f"no new entries: {paused_by}")
+
+
 def venue_ready(state: ConnectionState | None, reason: str = "") -> Answer:
     """The connector takes orders; None is a connector that has not said anything."""
     if state is None or state is ConnectionState.CONNECTED:

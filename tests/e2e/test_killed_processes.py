@@ -16,8 +16,8 @@ from tests.support.waiting import eventually
 PROCESSES = ("connector-binance", "bot", "recorder", "valkey", "postgres", "simulator-binance")
 
 LIVELY = {
-    "TRADEBOT__BOT__PLUGINS": "{sma: {settings: {source: ticks, fast_period: 5, slow_period: 20}}, ema: {enabled: false},"
-    " rsi: {enabled: false}, bollinger_bands: {enabled: false}}",
+    "TRADEBOT__BOT__PLUGINS": "{sma: {mode: live, settings: {source: ticks, fast_period: 5, slow_period: 20}}, ema: {mode: off},"
+    " rsi: {mode: off}, bollinger_bands: {mode: off}}",
     "TRADEBOT__BOT__RISK__COOLDOWN_S": "0.3",
     "TRADEBOT__BOT__RISK__MIN_OPINIONS": "1",
     "TRADEBOT__BOT__RISK__CONSENSUS_THRESHOLD": "0.3",

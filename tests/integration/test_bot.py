@@ -175,7 +175,13 @@ def settings_for(url: str, home: Path, **risk: Any) -> Settings:
             "bot": {
                 "plugins_dir": PLUGINS,
                 "risk": {"cooldown_s": 0, **risk},
-                "plugins": {"rsi": {"enabled": False}, "bollinger_bands": {"enabled": False}},  # they would vote against a trend
+                # the others would vote against a trend
+                "plugins": {
+                    "sma": {"mode": "live"},
+                    "ema": {"mode": "live"},
+                    "rsi": {"mode": "off"},
+                    "bollinger_bands": {"mode": "off"},
+                },
             },
             "exchanges": {"binance": {"port": 8001}},
         }

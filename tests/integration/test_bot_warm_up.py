@@ -7,32 +7,23 @@ from pathlib import Path
 
 import msgspec
 
-from bot.data_provider import CandlesRebuilt, DataProvider
-from bot.plugin_handler import PluginHandler
-from bot.plugin_loader import load_plugins
+from bot.event_loop import EventLoop
 from bot.warm_up import keep_warm, past_candles
+from bus.memory import MemoryBus, MemoryPublisher
 from common_models import Candle
 from postgres import migrate
 from postgres.pool import open_pool
 from postgres.writer import HistoryWriter
 from runtime.clock import now_ns
-from runtime.settings import PluginSettings, PostgresSettings, Settings
+from runtime.settings import PostgresSettings, Settings
 from strategy import Market
 from strategy.testing import candles
+from tests.support.local_workers import LocalWorkers
 from tests.support.waiting import eventually
 
 MARKET = Market("binance", "BTC/USDT")
 MINUTE_NS = 60_000_000_000
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
-
-
-class Deaf:
-    """Nobody listens to the fate of the plugins."""
-
-    def plugin_disabled(self, name: str, reason: str) -> None:
-        raise AssertionError(f"{name}: {reason}")
-
-    def opinions_void(self, name: str, market: Market | None) -> None: ...
 
 
 def stored_candles(count: int) -> list[Candle]:
@@ -51,26 +42,34 @@ async def store(url: str, stored: list[Candle]) -> None:
         await HistoryWriter().store(connection, stored)
 
 
-async def test_cold_plugins_are_warmed_up_from_the_history(database_url: str) -> None:
+async def test_cold_plugins_are_warmed_up_from_the_history(database_url: str, tmp_path: Path) -> None:
     past = stored_candles(40)
     await store(database_url, past)
-    provider = DataProvider([MARKET], "1m", keep_candles=100)
-    plugins = PluginHandler(
-        [MARKET], lambda event, signals: None, provider.run_length, provider.run_of, Deaf(), now_ns, max_event_age_s=5
+    settings = Settings.model_validate(
+        {
+            "home": tmp_path,
+            "postgres": {"url": database_url},
+            "bot": {"plugins_dir": PLUGINS},
+            "exchanges": {"binance": {"port": 0, "symbols": ["BTC/USDT"]}},
+        }
     )
-    provider.add_observer(plugins.rebuild, CandlesRebuilt)
-    for plugin in load_plugins(PLUGINS)[0]:
-        plugins.add(plugin.kind, PluginSettings())
-    assert len(plugins.cold()) == 4
+    workers = LocalWorkers()
+    loop = EventLoop(settings, MemoryPublisher(MemoryBus(), "bot"), workers)
+    loop.start()
+    async with asyncio.TaskGroup() as tasks:
+        await loop.lifecycle.load(tasks)
+    assert loop.lifecycle.slots.cold_markets() == {MARKET}
 
     stop = asyncio.Event()
-    task = asyncio.create_task(keep_warm(settings_for(database_url), provider, plugins, 26, stop))
-    await eventually(lambda: not plugins.cold())
+    cold, bars = loop.lifecycle.slots.cold_markets, loop.host.bars_needed
+    task = asyncio.create_task(keep_warm(settings, loop.provider, cold, lambda: bars, stop))
+    await eventually(lambda: not cold())
     stop.set()
     await asyncio.wait_for(task, 5)
 
-    assert [candle.close for candle in provider.run_of(MARKET)] == [candle.close for candle in past[-26:]]
-    assert plugins.slots["sma"].instances[MARKET].slow.value is not None  # type: ignore[attr-defined]
+    assert bars == 26
+    assert [candle.close for candle in loop.provider.run_of(MARKET)] == [candle.close for candle in past[-26:]]
+    assert workers.made["sma"].runner._instances[MARKET].plugin.slow.value is not None  # type: ignore[attr-defined]
 
 
 async def test_a_history_that_cannot_be_asked_gives_no_candles(database_url: str, tmp_path: Path) -> None:

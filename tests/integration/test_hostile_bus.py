@@ -32,6 +32,7 @@ from postgres.thinning import Thinner
 from runtime.settings import PostgresSettings, Settings
 from tests.fakes.binance_fake import FakeBinance
 from tests.fakes.trading_desk import Desk
+from tests.support.local_workers import LocalWorkers
 from tests.support.mutations import mutate
 from tests.support.waiting import eventually
 from tests.unit.postgres.samples import NOW_NS, one_of_each, trade
@@ -128,7 +129,7 @@ async def test_rubbish_in_the_account_streams_books_nothing_and_the_bot_starts_a
     rng, settings = random.Random(SEED), Settings.model_validate({"home": tmp_path, "exchanges": {"binance": {"port": 0}}})
     stream = Streams(mode).account("binance", "main", "fills")
     publisher = StreamPublisher(valkey_url, "bot")
-    loop = EventLoop(settings, publisher)
+    loop = EventLoop(settings, publisher, LocalWorkers())
     loop.open()
     await publisher.start()
     consumer = StreamConsumer(valkey_url, [stream], "bot", "bot", block_ms=100)
@@ -146,7 +147,7 @@ async def test_rubbish_in_the_account_streams_books_nothing_and_the_bot_starts_a
     await publisher.close()
     loop.close()
 
-    again = EventLoop(settings, publisher)
+    again = EventLoop(settings, publisher, LocalWorkers())
     again.open()
     assert again.portfolio.quantity(key) == 3
     again.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import zlib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +21,8 @@ from bus.streams import Stream
 from common_models import (
     Balance,
     Candle,
+    Control,
+    ControlAction,
     Decision,
     Fill,
     Instrument,
@@ -34,6 +38,7 @@ from common_models import (
 )
 from runtime.settings import Settings
 from strategy.testing import candles
+from tests.support.local_workers import LocalWorkers
 
 D = Decimal
 M = TypeVar("M", bound=Message)
@@ -86,6 +91,30 @@ class RecordingPublisher:
         return 0
 
 
+class ManualTurns:
+    """An event loop that does at once what is due, and whose time passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.time_s = 0.0
+        self.waiting: list[tuple[float, Callable[[], None]]] = []
+
+    def now_s(self) -> float:
+        return self.time_s
+
+    def at_end(self, function: Callable[[], None]) -> None:
+        function()
+
+    def later(self, delay_s: float, function: Callable[[], None]) -> None:
+        self.waiting.append((self.time_s + delay_s, function))
+
+    def pass_time(self, seconds: float) -> None:
+        self.time_s += seconds
+        due = [function for at_s, function in self.waiting if at_s <= self.time_s]
+        self.waiting = [(at_s, function) for at_s, function in self.waiting if at_s > self.time_s]
+        for function in due:
+            function()
+
+
 class Bot:
     """One life of a bot in a home directory; `again()` is the next life in the same one."""
 
@@ -96,6 +125,8 @@ class Bot:
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in plugins.items():
                 (folder / name).write_text(text)
+        live = {path.stem: {"mode": "live"} for path in folder.rglob("[a-z]*.py")}
+        settings = live | {name: live.get(name, {}) | given for name, given in settings.items()}
         self.settings = Settings.model_validate(
             {
                 "home": home,
@@ -105,11 +136,26 @@ class Bot:
         )
         self.now_ns = START_NS
         self.publisher = RecordingPublisher()
-        self.loop = EventLoop(self.settings, self.publisher, lambda: self.now_ns)
+        self.workers, self.turns = LocalWorkers(), ManualTurns()
+        self.loop = EventLoop(self.settings, self.publisher, self.workers, lambda: self.now_ns, self.turns)
         self.loop.open()
         self.loop.start()
+        self.look()
         self.ticks = 0
         self.trades = 0
+
+    def look(self) -> None:
+        """The plugin folder is looked at until nothing changes any more."""
+
+        async def load() -> None:
+            for path in self.settings.bot.plugins_dir.rglob("*.py"):
+                os.utime(path, (1, zlib.crc32(path.read_bytes()) // 8))  # old enough to be complete, and another for other bytes
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(3):
+                    await self.loop.lifecycle.load(tasks)
+            self.loop.lifecycle._tasks = None  # what is wanted from here on is done by the next look
+
+        asyncio.run(load())
 
     def again(self) -> Bot:
         """The same home after the process died: nothing is written on the way."""
@@ -167,6 +213,12 @@ class Bot:
         )
         self.hear(ticker)
         return ticker
+
+    def control(self, action: ControlAction, target: str | None = None) -> None:
+        """An operator's word arrives, and the folder is looked at."""
+        self.now_ns += 1
+        self.hear(Control(action=action, actor="test", reason="a test", created_at_ns=self.now_ns, target=target))
+        self.look()
 
     def hear(self, message: Any) -> None:
         self.loop.provider.handle("market", message)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from bot.plugin_loader import load_plugin, load_plugins
-from common_models import Alert, Signal
-from runtime.settings import PluginSettings
+from bot.plugin_handler import PATIENCE_S
+from common_models import Alert, AlertLevel, ControlAction, Decision, PluginState, PluginStatus, Signal
+from strategy import Market
+from tests.unit.bot.conftest import OBEDIENT
 
-SECOND_NS = 1_000_000_000
+BTC = Market("binance", "BTC/USDT")
 PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
 
 FAILING = """
@@ -67,21 +68,14 @@ PLUGIN = Candles
 """
 
 
-def kind_of(text: str, folder: Path) -> Any:
-    path = folder / "made_in_a_test.py"
-    path.write_text(text)
-    return load_plugin(path, folder).kind
-
-
-def test_a_failing_plugin_is_switched_off_and_the_others_go_on(make_bot: Any, tmp_path: Path) -> None:
-    bot = make_bot().ready()
-    bot.loop.plugins.add(kind_of(FAILING, tmp_path), PluginSettings())
+def test_a_failing_plugin_is_ended_and_the_others_go_on(make_bot: Any) -> None:
+    bot = make_bot({"obedient.py": OBEDIENT, "failing.py": FAILING}).ready()
     for _ in range(8):
         bot.tick(50_000, word=1)
 
-    assert bot.loop.plugins.errors == 5
-    (alert,) = bot.said(Alert)
-    assert (alert.code, alert.numbers) == ("PLUGIN_DISABLED", {"plugin": "failing"})
+    (alert,) = [alert for alert in bot.said(Alert) if alert.level is not AlertLevel.INFO]
+    assert (alert.code, alert.category, alert.numbers) == ("PLUGIN_QUARANTINED", "plugins", {"plugin": "failing"})
+    assert "failed 5 times" in alert.text
     assert "no luck" in alert.text
     assert {signal.strategy for signal in bot.said(Signal)} == {"obedient"}
     assert len(bot.orders) == 1
@@ -102,15 +96,16 @@ def test_a_senseless_signal_is_an_error_of_its_plugin(make_bot: Any, strength: s
     bot.tick(50_000)
 
     assert bot.said(Signal) == []
-    assert bot.loop.plugins.errors == 1
+    assert bot.workers.made["liar"].runner.errors == 1
 
 
 def test_the_opinion_of_a_plugin_that_was_switched_off_counts_no_more(make_bot: Any) -> None:
     bot = make_bot().ready()
     bot.tick(50_000, word=1)
-    bot.loop.plugins.disable("obedient", "test")
+    assert bot.loop.consensus.score(BTC) == 1
+    bot.control(ControlAction.DISABLE, "obedient")
 
-    assert bot.loop.consensus.score(bot.loop.provider.markets[0]) == 0
+    assert bot.loop.consensus.score(BTC) == 0
 
 
 def test_past_candles_warm_up_and_give_no_signal(make_bot: Any) -> None:
@@ -131,7 +126,7 @@ def test_before_it_is_warm_a_plugin_is_not_heard(make_bot: Any) -> None:
         bot.hear(candle)
 
     assert bot.said(Signal) == []
-    assert [name for name, _ in bot.loop.plugins.cold()] == ["candles", "candles"]
+    assert {market.symbol for market in bot.loop.lifecycle.slots.cold_markets()} == {"BTC/USDT", "ETH/USDT"}
 
 
 def test_an_unfinished_candle_feeds_nothing(make_bot: Any) -> None:
@@ -147,7 +142,7 @@ def test_a_hole_makes_a_plugin_cold_and_filling_it_warm_with_the_right_value(mak
     closes = bot.closed_candles([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     for candle in (*closes[:3], *closes[4:5]):
         bot.hear(candle)
-    assert bot.loop.plugins.cold()
+    assert BTC in bot.loop.lifecycle.slots.cold_markets()
     market = bot.loop.provider.markets[0]
     bot.loop.provider.add_history(market, closes[3:4])
     bot.hear(closes[5])
@@ -156,51 +151,84 @@ def test_a_hole_makes_a_plugin_cold_and_filling_it_warm_with_the_right_value(mak
     assert signal.reason == str(5.0)
 
 
-def test_broken_files_are_told_by_file_and_line(tmp_path: Path) -> None:
-    (tmp_path / "syntax.py").write_text("x = 1\ny = = 2\n")
-    (tmp_path / "exits.py").write_text("import sys\n\nsys.exit(3)\n")
-    (tmp_path / "nothing.py").write_text("")
-    (tmp_path / "wrong.py").write_text("PLUGIN = 5\n")
-    (tmp_path / "callback.py").write_text("from strategy import Plugin\n\nclass P(Plugin):\n    def on_tick(self, e): ...\n")
-    (tmp_path / "good.py").write_text(FAILING)
-    (tmp_path / "twice.py").write_text(FAILING)
-    (tmp_path / "_ignored.py").write_text("raise RuntimeError")
-    before = (list(sys.path), set(sys.modules))
-    loaded, broken = load_plugins(tmp_path)
+def test_a_signal_names_the_version_that_made_it_and_the_order_all_of_them(make_bot: Any) -> None:
+    bot = make_bot().ready()
+    bot.tick(50_000, word=1)
 
-    assert [plugin.path.name for plugin in loaded] == ["good.py"]
-    reasons = {one.path.name: one.reason for one in broken}
-    assert set(reasons) == {"syntax.py", "exits.py", "nothing.py", "wrong.py", "callback.py", "twice.py"}
-    assert "syntax.py:2: SyntaxError" in reasons["syntax.py"]
-    assert "exits.py:3: SystemExit" in reasons["exits.py"]
-    assert "on_tick is no callback; there are on_book, on_candle, on_ticker, on_trade" in reasons["callback.py"]
-    assert sys.path == before[0]
-    assert "tradebot_plugin_files.exits" not in sys.modules
+    version = hashlib.sha256(OBEDIENT.encode()).hexdigest()[:12]
+    (signal,), (order,) = bot.said(Signal), bot.orders
+    assert (signal.version, signal.shadow) == (version, False)
+    assert order.made_by == bot.said(Decision)[-1].made_by == (f"obedient@{version}",)
+    bot.filled(order, 50_000)
+    bot.tick(40_000)  # the stop-loss: the position is still theirs
+    assert bot.orders[-1].reduce_only
+    assert bot.orders[-1].made_by == order.made_by
 
 
-def test_wrong_settings_switch_a_plugin_off_and_say_which(make_bot: Any) -> None:
+def test_a_plugin_in_shadow_is_recorded_and_moves_nothing(make_bot: Any) -> None:
+    bot = make_bot(settings={"obedient": {"mode": "shadow"}}).ready()
+    bot.tick(50_000, word=1)
+
+    (signal,) = bot.said(Signal)
+    assert signal.shadow
+    assert bot.said(Decision) == []
+    assert bot.loop.consensus.score(BTC) == 0
+
+
+def test_decisions_wait_for_the_slowest_that_has_a_say_and_follow_events_and_names(make_bot: Any) -> None:
+    bot = make_bot({f"{name}.py": OBEDIENT.replace('"obedient"', f'"{name}"') for name in "ab"}, min_opinions=2).ready()
+    slow = bot.workers.made["a"]
+    slow.waiting = []
+    bot.tick(50_000, word=1)
+    assert bot.said(Signal) == []
+    slow.answer()
+
+    assert [signal.strategy for signal in bot.said(Signal)] == ["a", "b"]
+    assert len(bot.orders) == 1
+    assert bot.denials == []
+
+
+def test_who_is_late_is_not_waited_for_until_it_has_caught_up(make_bot: Any) -> None:
+    bot = make_bot({f"{name}.py": OBEDIENT.replace('"obedient"', f'"{name}"') for name in "ab"}).ready()
+    slow = bot.workers.made["a"]
+    slow.waiting = []
+    bot.tick(50_000, word=1)
+    bot.turns.pass_time(PATIENCE_S)
+    assert [signal.strategy for signal in bot.said(Signal)] == ["b"]
+    bot.tick(50_000, word=2)
+    assert [signal.strategy for signal in bot.said(Signal)] == ["b", "b"]
+    slow.answer()
+    assert [signal.strategy for signal in bot.said(Signal)] == ["b", "b", "a", "a"]
+    assert bot.loop.plugins.late_answers == 2
+    slow.waiting = []
+    bot.tick(50_000, word=1)
+    assert len(bot.said(Signal)) == 4  # waited for again
+
+
+def test_wrong_settings_keep_a_plugin_from_running_and_say_which(make_bot: Any) -> None:
     bot = make_bot(PLUGINS, {"sma": {"settings": {"fast_period": 30, "slow_perod": 20}}, "no_such": {}})
 
     alerts = {alert.code: alert.text for alert in bot.said(Alert)}
-    assert "plugin sma: slow_perod: unknown setting" in alerts["PLUGIN_DISABLED"]
+    assert "plugin sma: slow_perod: unknown setting" in alerts["PLUGIN_BROKEN"]
     assert "bot.plugins.no_such is configured, but no file" in alerts["PLUGIN_MISSING"]
-    assert {name for name, slot in bot.loop.plugins.slots.items() if slot.instances} == {"ema", "rsi", "bollinger_bands"}
+    assert {slot.name for slot, _ in bot.loop.lifecycle.slots.running()} == {"ema", "rsi", "bollinger_bands"}
 
 
-def test_a_plugin_that_is_disabled_in_the_configuration_does_not_run(make_bot: Any) -> None:
-    bot = make_bot(None, {"obedient": {"enabled": False}}).ready()
+def test_a_plugin_that_is_off_in_the_configuration_does_not_run(make_bot: Any) -> None:
+    bot = make_bot(None, {"obedient": {"mode": "off"}}).ready()
     bot.tick(50_000, word=1)
 
     assert bot.said(Signal) == []
     assert bot.said(Alert) == []
+    assert bot.said(PluginStatus)[-1].state is PluginState.DISABLED
 
 
-def test_only_streams_that_somebody_wants_are_read(make_bot: Any) -> None:
+def test_plugins_say_what_they_want_to_hear_and_to_have_kept(make_bot: Any) -> None:
     bot = make_bot(PLUGINS, {"sma": {"settings": {"source": "trades"}}})
-    names = [stream.name.rpartition(":")[2] for stream in bot.loop.market_streams]
+    wanted: set[str] = set()
+    bot.loop.host.wants = wanted.update
+    bot.loop.lifecycle.workers_died()
+    bot.look()
 
-    assert names == ["instruments", "candles", "tickers", "trades", "control"]
-    assert bot.loop.bars_needed == 26
-    starts = bot.loop.read_from
-    assert starts["simulation:events:{binance}:candles"] == "0"
-    assert starts["simulation:events:{binance}:tickers"] == "$"
+    assert wanted == {"on_ticker", "on_trade", "on_candle"}
+    assert bot.loop.host.bars_needed == 26

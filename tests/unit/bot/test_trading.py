@@ -356,13 +356,12 @@ def test_positions_are_told_again_when_the_mark_moves(bot: Any) -> None:
     assert [position.mark_price for position in bot.said(Position)[before:]] == [50_010, 50_020]
 
 
-def test_a_plugin_is_switched_off_and_on_by_word(bot: Any) -> None:
-    bot.hear(control(ControlAction.DISABLE, "obedient"))
+@pytest.mark.parametrize("action", [ControlAction.DISABLE, ControlAction.SHADOW])
+def test_a_plugin_that_loses_its_say_by_word_loses_it_at_once(bot: Any, action: ControlAction) -> None:
+    bot.hear(control(action, "obedient"))
     bot.tick(50_000, word=1)
+
     assert bot.orders == []
-    bot.hear(control(ControlAction.ENABLE, "obedient"))
-    bot.tick(50_000, word=1)
-    assert len(bot.orders) == 1
 
 
 def test_a_denied_entry_is_tried_again_while_the_plugins_want_it(make_bot: Any) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from bot.plugin_loader import load_plugins
+from bot.isolation.loading import load_class
 from strategy import Direction, PluginError
 from strategy.testing import candles, feed, running, tickers, trades
 
 BUY, SELL, HOLD = Direction.BUY, Direction.SELL, Direction.HOLD
-LOADED, BROKEN = load_plugins(Path(__file__).resolve().parents[3] / "plugins")
-KINDS = {plugin.kind.name: plugin.kind for plugin in LOADED}
+FILES = sorted((Path(__file__).resolve().parents[3] / "plugins/technical_indicators").glob("[a-z]*.py"))
+KINDS = {path.stem: load_class(path.name, path.read_bytes()) for path in FILES}
 SHORT: dict[str, dict[str, Any]] = {
     "sma": {"fast_period": 2, "slow_period": 4},
     "ema": {"fast_period": 2, "slow_period": 4},
@@ -27,8 +27,7 @@ def directions(signals: list[Any]) -> list[Direction]:
 
 
 def test_all_four_are_found() -> None:
-    assert BROKEN == []
-    assert set(KINDS) == {"sma", "ema", "rsi", "bollinger_bands"}
+    assert {kind.name for kind in KINDS.values()} == set(KINDS) == {"sma", "ema", "rsi", "bollinger_bands"}
 
 
 @pytest.mark.parametrize("name", ["sma", "ema"])
