@@ -9,6 +9,7 @@ from decimal import Decimal
 import structlog
 
 from bot.data_provider import DataProvider
+from bot.metrics import BotMetrics
 from bot.portfolio import Portfolio
 from bot.records import BalanceTold, CommandEnded, FillApplied, PositionKey
 from bot.storage import Storage
@@ -39,6 +40,7 @@ class AccountEvents:
         provider: DataProvider,
         publisher: Publisher,
         streams: Streams,
+        metrics: BotMetrics,
         clock: Callable[[], int],
     ) -> None:
         self._portfolio = portfolio
@@ -46,6 +48,7 @@ class AccountEvents:
         self._provider = provider
         self._publisher = publisher
         self._streams = streams
+        self._metrics = metrics
         self._clock = clock
         self.fills = 0
 
@@ -95,11 +98,14 @@ class AccountEvents:
         _check(fill)
         key = PositionKey(fill.exchange, fill.account, strategy, fill.symbol)
         ledger = self._portfolio.ledgers.get(key)
-        if ledger is None or not ledger.has(fill.trade_id):
+        fresh = ledger is None or not ledger.has(fill.trade_id)
+        if fresh:
             self._storage.append(FillApplied(fill=fill, strategy=strategy, ends_trip=self._ends_trip(key, fill)))
             self.fills += 1
         changed[key] = None
         round_trip = self._portfolio.round_trip_ended_by(key, fill.trade_id)
+        if round_trip is not None and fresh:
+            self._metrics.closed(round_trip)
         if round_trip is not None:  # told again with a fill that comes again: its first telling may have died with us
             self._publisher.put(self._streams.round_trips, round_trip)
 

@@ -14,6 +14,7 @@ from bot.portfolio import Portfolio
 from bot.records import PositionKey
 from common_models import Direction, Instrument, MarketEvent, Side, Signal, Ticker
 from common_models.timestamps import NS_PER_S
+from runtime.clock import monotonic_ns
 from runtime.settings import RiskSettings
 from strategy import Market
 from trading import risk as gates
@@ -75,13 +76,14 @@ class DecisionMaker:
 
     def decide(self, event: MarketEvent, signals: Sequence[Signal]) -> None:
         """Take in what the plugins that have a say said to one event, and order or say why not."""
+        since_ns = monotonic_ns()
         for signal in signals:
             self._desk.tell_signal(signal)
             self._consensus.give(signal)
         market = Market(event.exchange, event.symbol)
         score, threshold = self._consensus.score(market), self._risk.consensus_threshold
         key = PositionKey(event.exchange, self._accounts[event.exchange], STRATEGY, event.symbol)
-        motive = Motive(key, event, _direction(score), tuple(self._consensus.voters(market)) or tuple(signals))
+        motive = Motive(key, event, _direction(score), tuple(self._consensus.voters(market)) or tuple(signals), since_ns)
         if not score or abs(score) < threshold:
             numbers = {"score": f"{score:+.3f}", "threshold": f"{threshold:g}"}
             self._desk.deny(motive, Denied("CONSENSUS_WEAK", "the plugins do not agree enough", numbers))
@@ -156,7 +158,7 @@ class DecisionMaker:
         yield gates.position_flat(self._portfolio.quantity(key), holds=self._holds(key))
         last_ns = self._portfolio.last_order_ns.get(key)
         yield gates.cooled_down(None if last_ns is None else now_ns - last_ns, self._cooldown_ns)
-        yield gates.below_max_trades(self._open_trades(), self._risk.max_concurrent_trades)
+        yield gates.below_max_trades(self.open_trades(), self._risk.max_concurrent_trades)
 
     def _size_gates(
         self, key: PositionKey, quantity: Decimal, price: Decimal, instrument: Instrument, *, known: bool
@@ -179,7 +181,7 @@ class DecisionMaker:
             return bool(quantity)
         return bool(closable_quantity(quantity, mark, instrument))
 
-    def _open_trades(self) -> int:
+    def open_trades(self) -> int:
         """Positions that hold more than dust, and entries on their way to one."""
         held = {key for key in self._portfolio.positions(STRATEGY) if self._holds(key)}
         for order in self._portfolio.orders.values():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
 import structlog
 
@@ -16,6 +15,7 @@ from bot.decision_maker import STRATEGY, DecisionMaker
 from bot.exit_watch import ExitWatch
 from bot.isolation.workers import Nursery
 from bot.market_readers import MarketReaders
+from bot.metrics import BotMetrics, BotParts
 from bot.order_desk import OrderDesk
 from bot.order_planner import OrderPlanner
 from bot.plugin_handler import CALLBACK_TYPES, PluginHandler, Turns
@@ -35,7 +35,6 @@ from common_models.timestamps import NS_PER_S
 from runtime.append_log import AppendLogError
 from runtime.clock import now_ns
 from runtime.endpoints import bus_url
-from runtime.metrics import expose_counter, expose_gauge
 from runtime.service import Service, ServiceError, run_service
 from runtime.settings import Settings
 from strategy import Market
@@ -98,6 +97,7 @@ class EventLoop:
         clock: Callable[[], int] = now_ns,
         turns: Turns | None = None,
     ) -> None:
+        self._settings = settings
         mode, risk = settings.mode.value, settings.bot.risk
         directory = settings.home / "bot" / mode
         self.streams = Streams(mode)
@@ -107,22 +107,25 @@ class EventLoop:
         markets = [
             Market(name, str(Symbol.parse(symbol))) for name, exchange in self._exchanges.items() for symbol in exchange.symbols
         ]
+        self.metrics = BotMetrics(self._exchanges)
         self.provider = DataProvider(markets, settings.bot.timeframe)
         self.portfolio = Portfolio(self.provider.mark)
         self.storage = Storage(directory, self.portfolio)
         planner = OrderPlanner(mode, int(risk.order_ttl_s * NS_PER_S))
-        self.desk = OrderDesk(publisher, self.streams, self.storage, self.portfolio, planner, clock)
+        self.desk = OrderDesk(publisher, self.streams, self.storage, self.portfolio, planner, self.metrics, clock)
         self.consensus = Consensus(risk.min_opinions)
         self.controls = Controls(directory / "pauses.json")
         self.decision_maker = DecisionMaker(
             risk, accounts, self.portfolio, self.consensus, self.controls, self.provider, self.desk, clock
         )
         self.exit_watch = ExitWatch(STRATEGY, risk, self.portfolio, self.consensus, self.provider, self.desk, clock)
-        self.host = PluginHost(self.desk, self.consensus, self.decision_maker, self.exit_watch, self.provider)
+        self.host = PluginHost(self.desk, self.consensus, self.decision_maker, self.exit_watch, self.provider, self.metrics)
         self.plugins = PluginHandler(markets, self.provider, self.host, clock, risk.max_event_age_s, turns)
         self.registry = PluginRegistry(directory, settings.home / "bot" / "plugin_versions")
         self.lifecycle = PluginLifecycle(settings.bot, self.plugins, self.registry, workers, self.host, clock)
-        self.account_events = AccountEvents(self.portfolio, self.storage, self.provider, publisher, self.streams, clock)
+        self.account_events = AccountEvents(
+            self.portfolio, self.storage, self.provider, publisher, self.streams, self.metrics, clock
+        )
         self._told_positions: dict[PositionKey, object] = {}
 
     @property
@@ -156,7 +159,7 @@ class EventLoop:
         self.portfolio.changed = self.exit_watch.position_changed
         self.exit_watch.restore()
         self.desk.ask_again(everything=True)
-        self._expose_metrics()
+        self.metrics.expose(self._parts())
 
     def close(self) -> None:
         """Give the storage back."""
@@ -202,25 +205,16 @@ class EventLoop:
         paused = f", entries paused: {dict(self.controls.pauses)}" if self.controls.pauses else ""
         health.report("trading", True, f"{orders} orders in flight, {self.desk.orders} ordered, {self.desk.denied} denied{paused}")
 
-    def _expose_metrics(self) -> None:
-        counters: dict[str, tuple[str, Callable[[], float]]] = {
+    def _parts(self) -> BotParts:
+        """Whom the figures on /metrics are read from."""
+        totals: dict[str, tuple[str, Callable[[], float]]] = {
             "tradebot_bot_events": ("Messages taken in", lambda: self.provider.events),
             "tradebot_bot_handler_failures": ("Messages that a part of the bot failed on", lambda: self.provider.failures),
             "tradebot_bot_missed_messages": ("Market messages known to be lost", lambda: self.provider.missed),
-            "tradebot_bot_signals": ("Signals published", lambda: self.desk.signals),
-            "tradebot_bot_orders": ("Orders decided", lambda: self.desk.orders),
-            "tradebot_bot_denials": ("Decisions that a gate stopped", lambda: self.desk.denied),
             "tradebot_bot_unpublished_messages": ("Messages that the bus did not take", lambda: self.desk.unpublished),
+            "tradebot_bot_late_answers": ("Signals that came too late for their round", lambda: self.plugins.late_answers),
             "tradebot_bot_fills": ("Fills booked", lambda: self.account_events.fills),
         }
-        for name, (text, read) in counters.items():
-            expose_counter(name, text, {}, read)
-        expose_gauge("tradebot_bot_orders_in_flight", "Orders that are not over", {}, lambda: len(self.portfolio.orders))
-        for exchange in self._exchanges:
-            open_positions = partial(self._open_positions, exchange)
-            expose_gauge(
-                "tradebot_bot_positions", "Positions that hold something, dust included", {"exchange": exchange}, open_positions
-            )
-
-    def _open_positions(self, exchange: str) -> float:
-        return sum(key.exchange == exchange for key in self.portfolio.positions(STRATEGY))
+        return BotParts(
+            self.portfolio, self.controls, self._settings.bot.risk, self._exchanges, self.decision_maker.open_trades, totals
+        )

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from bot.denials import Denials
+from bot.metrics import BotMetrics
 from bot.order_planner import OrderPlanner
 from bot.portfolio import Portfolio
 from bot.records import CommandDecided, OrderState, PositionKey
@@ -46,12 +47,16 @@ TELL_AFTER_ASKS = 5
 
 @dataclass(frozen=True, slots=True)
 class Motive:
-    """Why something is decided: the event that moved us, the direction, and the opinions behind it."""
+    """Why something is decided: the event that moved us, the direction, and the opinions behind it.
+
+    `since_ns` is the monotonic clock when the signals to the event began to be weighed, 0 when there were none.
+    """
 
     key: PositionKey
     event: MarketEvent
     direction: Direction
     signals: tuple[Signal, ...] = ()
+    since_ns: int = 0
 
     @property
     def made_by(self) -> tuple[str, ...]:
@@ -73,6 +78,7 @@ class OrderDesk:
         storage: Storage,
         portfolio: Portfolio,
         planner: OrderPlanner,
+        metrics: BotMetrics,
         clock: Callable[[], int],
     ) -> None:
         self._publisher = publisher
@@ -82,6 +88,7 @@ class OrderDesk:
         self._commands_streams: dict[tuple[str, str], Stream] = {}
         self._portfolio = portfolio
         self._planner = planner
+        self._metrics = metrics
         self._clock = clock
         self._denials = Denials(self._put_decision)
         self._asked: dict[str, tuple[int, int]] = {}  # command id: (when, how often)
@@ -102,6 +109,7 @@ class OrderDesk:
     def deny(self, motive: Motive, denial: Denied) -> None:
         """Tell, rate-limited, that nothing was ordered and why."""
         decision = self._decision(motive, Verdict.DENIED, denial.code, denial.reason, denial.numbers)
+        self._metrics.decided(decision, motive.since_ns)
         self._denials.deny(decision, self._clock())
 
     def order(
@@ -127,8 +135,10 @@ class OrderDesk:
         crash_point("bot-decision-stored")
         numbers = {"price": str(price)}
         decision = self._decision(motive, Verdict.TAKEN, code, reason, numbers, command.command_id, quantity, made_by)
+        self._metrics.decided(decision, motive.since_ns)
         self._put_decision(decision)
         self._put(self._commands_stream(command), msgspec.structs.replace(command, causation_id=decision.message_id))
+        self._metrics.commanded(command)
         self.orders += 1
         return command.command_id
 

@@ -42,20 +42,22 @@ class Worker(Protocol):
 
 
 class Item(NamedTuple):
-    """One event on its way: its number orders what several workers say to it; past events give no signals."""
+    """One event on its way: its number orders what several workers say to it; past events give no signals.
+
+    `taken_ns` is the monotonic clock when the bot got it.
+    """
 
     number: int
+    taken_ns: int
     event: MarketEvent
     encoded: bytes
     live: bool
 
 
 class Opinion(NamedTuple):
-    """What one plugin said to one event; sorts by event and plugin."""
+    """What one plugin said to one event."""
 
-    number: int
-    plugin: str
-    event: MarketEvent
+    item: Item
     signal: Signal
 
 
@@ -132,5 +134,5 @@ class PluginFeed:
         for said in done.said:
             item = items[said.event]
             signal = signal_of(said, item.event, self.name, version, shadow=self.shadow)
-            opinions.append(Opinion(item.number, self.name, item.event, signal))
+            opinions.append(Opinion(item, signal))
         return opinions, round_

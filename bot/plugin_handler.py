@@ -13,6 +13,7 @@ from bot.isolation.protocol import Done, encode_event
 from bot.plugin_feed import Item, Opinion, PluginFeed, Round
 from common_models import AggregateTrade, Candle, MarketEvent, OrderBook, Signal, Ticker, Trade
 from common_models.timestamps import NS_PER_S
+from runtime.clock import monotonic_ns
 from strategy import Market
 from strategy.plugin import CALLBACKS
 
@@ -51,10 +52,10 @@ class LoopTurns:
 class Listener(Protocol):
     """Who hears what the plugins say."""
 
-    def decide(self, event: MarketEvent, signals: Sequence[Signal]) -> None:
-        """All that the plugins that have a say said to one event."""
+    def decide(self, event: MarketEvent, signals: Sequence[Signal], taken_ns: int) -> None:
+        """All that the plugins that have a say said to one event, which the bot got at `taken_ns` (monotonic clock)."""
 
-    def recorded(self, signal: Signal) -> None:
+    def recorded(self, signal: Signal, taken_ns: int) -> None:
         """A signal of a plugin in shadow."""
 
     def opinions_void(self, name: str, market: Market | None) -> None:
@@ -143,7 +144,9 @@ class PluginHandler:
         if not feeds or (type(event) is Ticker and event.crossed):
             return
         happened_ns = event.close_ns if isinstance(event, Candle) else event.ts_recv_ns
-        item = Item(next(self._numbers), event, encode_event(event), self._clock() - happened_ns <= self._max_age_ns)
+        item = Item(
+            next(self._numbers), monotonic_ns(), event, encode_event(event), self._clock() - happened_ns <= self._max_age_ns
+        )
         for feed in feeds:
             feed.take(item)
         if not self._flush_due:
@@ -179,7 +182,7 @@ class PluginHandler:
         opinions, round_ = answer
         if feed.shadow:
             for opinion in opinions:
-                self._listener.recorded(opinion.signal)
+                self._listener.recorded(opinion.signal, opinion.item.taken_ns)
         elif round_.settled:
             self.late_answers += bool(opinions)
             self._tell(opinions)
@@ -204,7 +207,8 @@ class PluginHandler:
     def _tell(self, opinions: Iterable[Opinion]) -> None:
         for _, group in groupby(opinions, key=_number):
             said = list(group)
-            self._listener.decide(said[0].event, [opinion.signal for opinion in said])
+            item = said[0].item
+            self._listener.decide(item.event, [opinion.signal for opinion in said], item.taken_ns)
 
     def _lose_patience_later(self) -> None:
         if self._open and not self._impatience_due:
@@ -247,8 +251,8 @@ class PluginHandler:
 
 
 def _number(opinion: Opinion) -> int:
-    return opinion.number
+    return opinion.item.number
 
 
 def _event_then_name(opinion: Opinion) -> tuple[int, str]:
-    return opinion.number, opinion.plugin
+    return opinion.item.number, opinion.signal.strategy

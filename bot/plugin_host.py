@@ -9,6 +9,7 @@ from bot.data_provider import DataProvider
 from bot.decision_maker import DecisionMaker
 from bot.exit_watch import ExitWatch
 from bot.isolation.protocol import Facts
+from bot.metrics import BotMetrics
 from bot.order_desk import OrderDesk
 from common_models import AlertLevel, MarketEvent, PluginStatus, Signal
 from strategy import Market
@@ -21,24 +22,34 @@ class PluginHost:
     """The listener of the plugin handler and the host of the lifecycle. `wants` follows the streams that callbacks take."""
 
     def __init__(
-        self, desk: OrderDesk, consensus: Consensus, decision_maker: DecisionMaker, exit_watch: ExitWatch, provider: DataProvider
+        self,
+        desk: OrderDesk,
+        consensus: Consensus,
+        decision_maker: DecisionMaker,
+        exit_watch: ExitWatch,
+        provider: DataProvider,
+        metrics: BotMetrics,
     ) -> None:
         self._desk = desk
         self._consensus = consensus
         self._decision_maker = decision_maker
         self._exit_watch = exit_watch
         self._provider = provider
+        self._metrics = metrics
         self.wants: Callable[[Iterable[str]], None] = _follow_nothing
         self.bars_needed = 0
 
     # -- what plugins say
 
-    def decide(self, event: MarketEvent, signals: Sequence[Signal]) -> None:
+    def decide(self, event: MarketEvent, signals: Sequence[Signal], taken_ns: int) -> None:
         """All that the plugins that have a say said to one event."""
+        for signal in signals:
+            self._metrics.signalled(signal, taken_ns)
         self._decision_maker.decide(event, signals)
 
-    def recorded(self, signal: Signal) -> None:
+    def recorded(self, signal: Signal, taken_ns: int) -> None:
         """A signal of a plugin in shadow: published, and nothing follows from it."""
+        self._metrics.signalled(signal, taken_ns)
         self._desk.tell_signal(signal)
 
     def opinions_void(self, name: str, market: Market | None) -> None:
@@ -53,6 +64,7 @@ class PluginHost:
 
     def plugin_status(self, status: PluginStatus) -> None:
         """Publish how a plugin is."""
+        self._metrics.plugin(status)
         self._desk.tell_plugin(status)
 
     def plugin_wants(self, facts: Facts) -> None:
