@@ -92,7 +92,7 @@ def stream_of(message: cm.Message) -> Stream:
         cm.ConnectorStatus: "status",
     }
     shared = {cm.Signal: STREAMS.signals, cm.Decision: STREAMS.decisions, cm.RoundTrip: STREAMS.round_trips}
-    shared |= {cm.Alert: STREAMS.alerts, cm.Control: STREAMS.control}
+    shared |= {cm.Alert: STREAMS.alerts, cm.Control: STREAMS.control, cm.PluginStatus: STREAMS.plugins}
     kind = type(message)
     if kind in kinds:
         return STREAMS.market("binance", kinds[kind])

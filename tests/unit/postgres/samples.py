@@ -247,6 +247,7 @@ def one_of_each() -> list[cm.Message]:
             **identity("alerts", 1),
         ),
         cm.Control(action=cm.ControlAction.HALT, actor="me", reason="test", created_at_ns=NOW_NS, **identity("control", 1)),
+        cm.PluginStatus(name="sma", path="sma.py", state=cm.PluginState.RUNNING, ts_event_ns=NOW_NS, **identity("plugins", 1)),
         cm.ConnectorStatus(**ACCOUNT, leg="market", state=cm.ConnectionState.CONNECTED, **identity("status", 1)),
         cm.Gap(
             exchange="binance",
