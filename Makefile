@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SOURCES := common_models bus runtime trading strategy plugins connectors simulator bot alerts postgres tradebot tests bench
 
-.PHONY: run test test-ops install check format bench chaos env lock clean
+.PHONY: run test test-ops install check security format bench chaos env lock clean
 
 run: $(INSTALLED)
 	@$(BIN)/tradebot up
@@ -20,6 +20,10 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What a scanner finds in our code; what is known of the libraries is asked in .github/workflows/ci.yml, since that needs a network.
+security: $(INSTALLED)
+	$(BIN)/bandit --quiet -c pyproject.toml -r $(filter-out tests bench,$(SOURCES))
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix $(SOURCES)

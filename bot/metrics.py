@@ -62,8 +62,11 @@ class BotMetrics:
         self._event_to_signal[signal.exchange].observe_ns(monotonic_ns() - taken_ns)
 
     def decided(self, decision: Decision, since_ns: int = 0) -> None:
-        """A decision is made; joined denials are told one by one. `since_ns` is the monotonic clock when the signals to an event began
-        to be weighed, 0 for a decision that no fresh signal caused (an exit by price): it is counted, not timed."""
+        """A decision is made; joined denials are told one by one.
+
+        `since_ns` is the monotonic clock when the signals to an event began to be weighed, 0 for a decision that no fresh signal
+        caused (an exit by price): that is counted, not timed.
+        """
         self._decisions[decision.exchange, decision.verdict.value, decision.code] += 1
         self._decided_ns = monotonic_ns()
         if since_ns:

@@ -17,6 +17,7 @@ import structlog
 
 from bus.connection import REPLY_TIMEOUT_S, Connection, Reply, pack
 from bus.delivery import Deliverer, Entry, Letter
+from bus.delivery_times import DeliveryTimes
 from bus.errors import AuthRefused, BusError, BusUnavailable, NoGroup, ServerError
 from bus.gaps import stream_gap
 from bus.interfaces import BatchHandler, Delivery, Retry
@@ -78,7 +79,7 @@ class StreamConsumer:
 
     async def run(self, handle: BatchHandler, stop: asyncio.Event) -> None:
         """Consume until `stop` is set. Raises AuthRefused when the server does not let us in, and nothing else."""
-        work = self.work = Deliverer(self, self.group, handle, stop, self._batch)
+        work = self.work = Deliverer(self, self.group, handle, stop, self._batch, DeliveryTimes(self.group))
         self._expose_metrics(work)
         backoff = Backoff(first_s=0.05, cap_s=2.0, stable_s=5.0)
         stopping: asyncio.Future[object] = asyncio.ensure_future(stop.wait())
@@ -277,6 +278,7 @@ class StreamConsumer:
             "tradebot_bus_parked_messages": ("Messages moved to the dead letters", "parked"),
             "tradebot_bus_group_missed_messages": ("Messages lost to this group", "missed"),
             "tradebot_bus_handler_failures": ("Failures of the handler", "failures"),
+            "tradebot_bus_handler_retries": ("Times the handler said: not now", "retries"),
         }
         labels = {"group": self.group, "consumer": self.consumer_name}
         for name, (help_text, total) in totals.items():

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Protocol
 import structlog
 
 from bus.codec import decode, peek_message_id
+from bus.delivery_times import DeliveryTimes
 from bus.errors import CodecError
 from bus.gaps import stream_gap
 from bus.interfaces import BatchHandler, Delivery, Retry, Unacceptable
@@ -79,7 +80,15 @@ class GroupBackend(Protocol):
 class Deliverer:
     """Carries entries of one group to one handler. Counts are totals since the start."""
 
-    def __init__(self, backend: GroupBackend, group: str, handle: BatchHandler, stop: asyncio.Event, batch: int) -> None:
+    def __init__(
+        self,
+        backend: GroupBackend,
+        group: str,
+        handle: BatchHandler,
+        stop: asyncio.Event,
+        batch: int,
+        times: DeliveryTimes | None = None,
+    ) -> None:
         self.handled = 0
         self.copies = 0
         self.parked = 0
@@ -91,6 +100,7 @@ class Deliverer:
         self._handle = handle
         self._stop = stop
         self._batch = batch
+        self._times = times
         self._seen: dict[str, None] = {}
         self._trackers: defaultdict[str, SequenceTracker] = defaultdict(SequenceTracker)
         self._last_pub_ns: dict[str, int] = {}
@@ -101,6 +111,8 @@ class Deliverer:
         taken: set[str] = set()
         for entry in entries:
             items += await self._prepare(entry, taken)
+        if items and self._times is not None:
+            self._times.note(items[0].delivery.stream, items[0].delivery.message.ts_pub_ns)
         with suppress(_Stopped):
             for start in range(0, len(items), self._batch):
                 await self._deliver_batch(items[start : start + self._batch])

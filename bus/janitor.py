@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from bus.lag import GroupLag, StreamLag, measure_stream
+from bus.server_figures import ServerFigures
 from bus.stream_info import id_key
 from bus.streams import Stream, StreamClass
 from runtime.metrics import expose_counter
@@ -66,6 +67,7 @@ class Janitor:
     def __init__(self, redis: Redis, rules: Sequence[Rule], every_s: float = 5.0, consumer_idle_s: float = 3600.0) -> None:
         self.trimmed = 0
         self.errors = 0
+        self.figures = ServerFigures()
         self._redis = redis
         self._rules = rules
         self._every_s = every_s
@@ -75,11 +77,13 @@ class Janitor:
         """Sweep until `stop` is set; a server that is away is tried again at the next turn."""
         expose_counter("tradebot_bus_trimmed_entries", "Entries trimmed by the janitor", {}, lambda: self.trimmed)
         expose_counter("tradebot_bus_janitor_errors", "Sweeps that failed", {}, lambda: self.errors)
+        self.figures.expose()
         while not stop.is_set():
             try:
                 report = await self.sweep()
             except (RedisError, OSError) as error:
                 self.errors += 1
+                self.figures.reachable = False
                 log.warning("bus.sweep_failed", error=str(error))
             else:
                 self._tell(report)
@@ -90,8 +94,10 @@ class Janitor:
     async def sweep(self) -> Report:
         """Trim and tidy every stream once; raises RedisError when the server cannot be asked."""
         report = Report()
+        await self.figures.take_server(self._redis)
         for rule in self._rules:
             lag = await measure_stream(self._redis, rule.stream.name)
+            await self.figures.take_stream(self._redis, rule.stream.label, lag)
             if lag is None:
                 continue
             if rule.stream.stream_class is not StreamClass.MARKET and lag.bytes > rule.max_bytes:

@@ -28,7 +28,7 @@ class GroupLag:
 
 @dataclass(frozen=True, slots=True)
 class StreamLag:
-    """One stream as it is now; `bytes` is the memory that it takes."""
+    """One stream as it is now; `bytes` is the memory that it takes, `added` counts all entries that it ever got."""
 
     name: str
     length: int
@@ -36,6 +36,7 @@ class StreamLag:
     first_id: str
     last_id: str
     groups: tuple[GroupLag, ...]
+    added: int
 
 
 async def measure(redis: Redis, streams: Iterable[Stream]) -> list[StreamLag]:
@@ -53,7 +54,8 @@ async def measure_stream(redis: Redis, name: str) -> StreamLag | None:
     groups = [await _group_lag(redis, name, row) for row in await redis.xinfo_groups(name)]
     first = info["first-entry"]
     first_id = first[0].decode() if first else "0-0"
-    return StreamLag(name, info["length"], size, first_id, info["last-generated-id"].decode(), tuple(groups))
+    last_id = info["last-generated-id"].decode()
+    return StreamLag(name, info["length"], size, first_id, last_id, tuple(groups), info["entries-added"])
 
 
 async def _group_lag(redis: Redis, name: str, row: dict[str, Any]) -> GroupLag:

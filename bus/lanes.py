@@ -7,6 +7,7 @@ import msgspec
 from bus.codec import encode
 from bus.gaps import stream_gap
 from bus.streams import Stream, StreamClass
+from runtime.clock import monotonic_ns
 
 FIELD = "d"
 """The one field of a stream entry: the encoded message."""
@@ -15,10 +16,11 @@ FIELD = "d"
 class Batch:
     """Entries of one lane with consecutive sequence numbers, ready to be written."""
 
-    __slots__ = ("chunks", "first", "lane", "loss", "retried", "size")
+    __slots__ = ("chunks", "first", "lane", "loss", "retried", "size", "taken_ns")
 
-    def __init__(self, lane: Lane, first: int, chunks: list[bytes], *, retried: bool = False) -> None:
+    def __init__(self, lane: Lane, first: int, chunks: list[bytes], *, retried: bool = False, taken_ns: int = 0) -> None:
         self.lane = lane
+        self.taken_ns = taken_ns or monotonic_ns()  # when the producer's turn was over
         self.first = first
         self.chunks = chunks
         self.retried = retried  # it was written before, and not or not for certain stored
@@ -30,7 +32,8 @@ class Batch:
         return self.first + len(self.chunks) - 1
 
     def part(self, start: int, stop: int, *, retried: bool = False) -> Batch:
-        part = Batch(self.lane, self.first + start, self.chunks[start:stop], retried=retried or self.retried)
+        chunks, retried = self.chunks[start:stop], retried or self.retried
+        part = Batch(self.lane, self.first + start, chunks, retried=retried, taken_ns=self.taken_ns)
         part.loss = self.loss
         return part
 

@@ -15,6 +15,8 @@ from typing import Final
 from bus.connection import REPLY_TIMEOUT_S, Connection, Reply
 from bus.errors import BusError, BusUnavailable
 from bus.lanes import Batch, Lane
+from runtime.clock import monotonic_ns
+from runtime.metrics import Histogram
 
 WRITE_ENTRIES: Final = 256
 _MULTI: Final = b"*1\r\n$5\r\nMULTI\r\n"
@@ -77,17 +79,26 @@ class _Write:
 
 
 class Outbox:
-    """Batches waiting, batches on their way, and batches that came back. `on_settled(error)` is called after each write."""
+    """Batches waiting, batches on their way, and batches that came back. `on_settled(error)` is called after each write.
+
+    `delays` takes the time from the end of the producer's turn to the acknowledgement: once a write, of its first batch.
+    """
 
     MAX_WRITES = 64
 
     def __init__(
-        self, max_entries: int, max_bytes: int, on_settled: Callable[[BusError | None], None], timeout_s: float = REPLY_TIMEOUT_S
+        self,
+        max_entries: int,
+        max_bytes: int,
+        on_settled: Callable[[BusError | None], None],
+        timeout_s: float = REPLY_TIMEOUT_S,
+        delays: Histogram | None = None,
     ) -> None:
         self._timeout_s = timeout_s
         self.max_entries = max_entries
         self.max_bytes = max_bytes
         self._on_settled = on_settled
+        self._delays = delays or Histogram()
         self._backlog: deque[Batch] = deque()
         self._returned: deque[Batch] = deque()
         self._writes = 0
@@ -150,6 +161,8 @@ class Outbox:
         self.bytes -= sum([batch.size for batch in write.batches])
         if self.retrying:
             self.retrying -= sum(len(batch.chunks) for batch in write.batches if batch.retried)
+        if stored:
+            self._delays.observe_ns(monotonic_ns() - write.batches[0].taken_ns)
         if write.failed:
             unstored = write.unstored()
             self._returned += unstored
@@ -176,9 +189,14 @@ class MarketOutbox(Outbox):
     """The oldest is dropped first when there is too much, and a gap message takes its place."""
 
     def __init__(
-        self, max_entries: int, max_bytes: int, on_settled: Callable[[BusError | None], None], timeout_s: float = REPLY_TIMEOUT_S
+        self,
+        max_entries: int,
+        max_bytes: int,
+        on_settled: Callable[[BusError | None], None],
+        timeout_s: float = REPLY_TIMEOUT_S,
+        delays: Histogram | None = None,
     ) -> None:
-        super().__init__(max_entries, max_bytes, on_settled, timeout_s)
+        super().__init__(max_entries, max_bytes, on_settled, timeout_s, delays)
         self._lossy: set[Lane] = set()
 
     def add(self, batch: Batch) -> None:

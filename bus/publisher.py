@@ -25,7 +25,7 @@ from bus.streams import Stream
 from common_models import Message
 from runtime.backoff import Backoff
 from runtime.clock import now_ns
-from runtime.metrics import expose_counter, expose_gauge
+from runtime.metrics import expose_counter, expose_counters, expose_gauge, hop
 
 log = structlog.get_logger(__name__)
 
@@ -65,8 +65,9 @@ class StreamPublisher:
         self._url = url
         limits = limits or BusLimits()
         timeout_s = limits.reply_timeout_s
-        self._market = MarketOutbox(limits.market_entries, limits.market_bytes, self._on_settled, timeout_s)
-        self._lossless = LosslessOutbox(limits.lossless_entries, limits.lossless_bytes, self._on_settled, timeout_s)
+        delays = hop("bus_to_ack")
+        self._market = MarketOutbox(limits.market_entries, limits.market_bytes, self._on_settled, timeout_s, delays)
+        self._lossless = LosslessOutbox(limits.lossless_entries, limits.lossless_bytes, self._on_settled, timeout_s, delays)
         self._lanes: dict[str, Lane] = {}
         self._dirty: list[Lane] = []
         self._fresh = 0
@@ -272,6 +273,12 @@ class StreamPublisher:
         )
         expose_counter("tradebot_bus_connects", "Connections opened to the bus", labels, lambda: self.connects)
         expose_gauge("tradebot_bus_unacknowledged_messages", "Messages not acknowledged yet", labels, lambda: self.unacknowledged)
+        expose_gauge("tradebot_bus_unacknowledged_bytes", "The same", labels, lambda: self._market.bytes + self._lossless.bytes)
+        expose_gauge("tradebot_bus_connected", "Whether the server takes what is put", labels, lambda: self.connected)
+        expose_counters("tradebot_bus_put_messages", "Messages handed over", labels, ("stream",), self._put_by_stream)
+
+    def _put_by_stream(self) -> dict[tuple[str, ...], float]:
+        return {(lane.stream.label,): lane.sequence for lane in self._lanes.values()}
 
 
 def _not_started(_: Callable[[], None]) -> object:

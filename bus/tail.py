@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from bus.codec import decode, peek_message_id
+from bus.delivery_times import DeliveryTimes
 from bus.errors import CodecError
 from bus.gaps import stream_gap
 from bus.interfaces import TailHandler
@@ -20,10 +21,11 @@ MISSED = "missed on the bus: trimmed before it was read, or lost with the server
 class Tail:
     """The position in one stream and the way from there into the handler.
 
-    `position` is the id of the last entry handed over. Counts are totals since the start.
+    `position` is the id of the last entry handed over. Counts are totals since the start. `times`, where given, hears of the
+    first message after each `begin_read`.
     """
 
-    def __init__(self, name: str, position: str) -> None:
+    def __init__(self, name: str, position: str, times: DeliveryTimes | None = None) -> None:
         self.name = name
         self.position = position
         self.received = 0
@@ -33,6 +35,12 @@ class Tail:
         self.handler_errors = 0
         self._tracker = SequenceTracker()
         self._last_pub_ns = 0
+        self._times = times
+        self._waiting_times: DeliveryTimes | None = None
+
+    def begin_read(self) -> None:
+        """What one read brought follows."""
+        self._waiting_times = self._times
 
     def take(self, entry_id: str, body: bytes | None, handle: TailHandler) -> None:
         """Hand one entry over, preceded by a Gap when entries before it are missing."""
@@ -51,6 +59,9 @@ class Tail:
             if seen == JUMP:
                 self._tell_jump(message.ts_pub_ns, message if isinstance(message, Gap) else None, handle)
         self._last_pub_ns = message.ts_pub_ns
+        if self._waiting_times is not None:
+            self._waiting_times.note(self.name, message.ts_pub_ns)
+            self._waiting_times = None
         try:
             handle(self.name, message)
         except Exception as error:  # noqa: BLE001 the boundary to code that is not ours

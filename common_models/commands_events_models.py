@@ -64,7 +64,8 @@ class PlaceOrder(Command, frozen=True, kw_only=True, tag="place_order"):
 
     `price` in quote per base is required for limit and stop-limit orders, `stop_price` for stop-limit.
     `reduce_only` says that the order only closes what is held, so that it passes a pressed emergency stop. `made_by` names the
-    plugins that wanted it with their versions, as `sma@1f0c22aa9b3e`.
+    plugins that wanted it with their versions, as `sma@1f0c22aa9b3e`. `triggered_ns` is when the frame that moved us left the
+    socket, our clock: latency is measured from there (0: unknown).
     """
 
     symbol: str
@@ -77,6 +78,7 @@ class PlaceOrder(Command, frozen=True, kw_only=True, tag="place_order"):
     post_only: bool = False
     reduce_only: bool = False
     made_by: tuple[str, ...] = ()
+    triggered_ns: Int64 = 0
 
 
 class CancelOrder(Command, frozen=True, kw_only=True, tag="cancel_order"):

@@ -17,8 +17,8 @@ class AlertLevel(StrEnum):
 class Alert(Message, frozen=True, kw_only=True, tag="alert"):
     """Something that a person should know. `code` is stable for rules and for de-duplication; `numbers` its details.
 
-    `category` groups codes (market_data, orders, risk, trading, plugins, system, storage, monitoring). An alert with `resolves` says
-    that what an earlier one of the same code, exchange and symbol told is over.
+    `category` groups codes: market_data, orders, risk, trading, plugins, system, storage, monitoring. An alert with `resolves`
+    says that what an earlier one of the same code, exchange and symbol told is over.
     """
 
     level: AlertLevel
@@ -105,8 +105,8 @@ class PluginState(StrEnum):
 class PluginStatus(Message, frozen=True, kw_only=True, tag="plugin_status"):
     """One plugin at one moment: told whenever its state changes and every ten seconds; the newest of each `name` counts.
 
-    `path` is relative to the plugin folder, `version` begins the SHA-256 of the file that runs. `call_p99_us` is the slowest hundredth
-    of its callbacks in microseconds, `heartbeat` what its own heartbeat() said last. Counts are since the version started.
+    `path` is relative to the plugin folder, `version` begins the SHA-256 of the file that runs. `call_p99_us` is the slowest
+    hundredth of its callbacks in microseconds, `heartbeat` what its own heartbeat() said last. Counts are since the version started.
     """
 
     name: str

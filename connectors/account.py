@@ -12,12 +12,11 @@ from bus.errors import BusError
 from bus.interfaces import Consumer, Publisher, Reader
 from bus.streams import Streams
 from common_models import AlertLevel, AnyMessage, ConnectionState, Control, ControlAction, Instrument, OrderStatus
-from connectors import emergency_stop
+from connectors import account_metrics
 from connectors.account_events import AccountName
 from connectors.account_ledger import AccountLedger
 from connectors.bus_epoch import BusEpoch
 from connectors.client_order_id import ClientOrderIds, installation_id
-from connectors.emergency_stop import StopSwitch
 from connectors.errors import ExchangeError
 from connectors.gateway import OrderGateway
 from connectors.journal import Journal, JournalError
@@ -28,9 +27,10 @@ from connectors.rate_budget import RateBudget
 from connectors.reconcile import ProofRules, Reconciler
 from connectors.send_gate import SendGate
 from connectors.task_pool import TaskPool
-from runtime import crash_points, metrics
+from runtime import crash_points, emergency_stop
 from runtime.backoff import Backoff
 from runtime.clock import monotonic_s
+from runtime.emergency_stop import StopSwitch
 from runtime.health import Health
 from runtime.service import ServiceError
 from runtime.settings import ExchangeSettings, Settings
@@ -102,6 +102,7 @@ class Account:
         ids = ClientOrderIds(settings.mode, installation)
         self._ledger = AccountLedger(self._journal, context.publisher, context.streams, AccountName(context.exchange, name), ids)
         self._reconciler = Reconciler(context.entry, self._ledger, lambda: context.exchange_settings.symbols, context.rules)
+        self._counts = account_metrics.AccountCounts()
         self._resync = asyncio.Event()
         self._user_data_up = asyncio.Event()
         self._stopped = False
@@ -187,9 +188,11 @@ class Account:
         try:
             await self._reconciler.run_once()
         except ExchangeError as error:
+            self._counts.note_reconciled(False)
             self._report("reconciled", False, error.detail)
             log.warning("account.not_reconciled", exchange=self._context.exchange, error=str(error))
             return False
+        self._counts.note_reconciled(True)
         self._report("reconciled", True, f"{len(self._ledger.unknown)} orders unknown")
         return True
 
@@ -279,6 +282,7 @@ class Account:
     def on_orders_leg(self, connected: bool, reason: str) -> None:
         if self._stopped:
             return
+        self._counts.legs["orders"] = connected
         self._report("orders", connected, reason)
         state = ConnectionState.CONNECTED if connected else ConnectionState.RECONNECTING
         self._ledger.status("orders", state, reason, clock_offset_ns=self._context.entry.clock.offset_ns)
@@ -286,6 +290,7 @@ class Account:
     def on_user_data_leg(self, connected: bool, reason: str) -> None:
         if self._stopped:
             return
+        self._counts.legs["user_data"] = connected
         self._report("user_data", connected, reason)
         self._ledger.status("user_data", ConnectionState.CONNECTED if connected else ConnectionState.RECONNECTING, reason)
         if connected:
@@ -296,26 +301,11 @@ class Account:
         self._context.health.report(component, ok, detail)
 
     def _expose_metrics(self, gateway: OrderGateway) -> None:
-        labels = {"exchange": self._context.exchange}
-        counters, ledger, journal = gateway.counters, self._ledger, self._journal
-        entry, pool = self._context.entry, self._pool
-        for name, text, read in (
-            ("tradebot_commands", "Commands taken from the bus", lambda: counters.commands),
-            ("tradebot_commands_duplicate", "Commands that were accepted before", lambda: counters.duplicates),
-            ("tradebot_orders_sent", "Order requests written", lambda: counters.sent),
-            ("tradebot_commands_conflicting", "Commands under a known id with other contents", lambda: counters.conflicts),
-            ("tradebot_orders_refused", "Orders that ended unsent or refused", lambda: counters.refused),
-            ("tradebot_orders_doubted", "Order requests without a usable answer", lambda: counters.doubted),
-            ("tradebot_late_fills", "Fills of orders that had ended otherwise", lambda: ledger.late_fills),
-            ("tradebot_orders_contradicted", "Reports of the venue that fit no order of ours", lambda: ledger.contradictions),
-            ("tradebot_account_events_unreadable", "Pushed messages that could not be read", lambda: entry.unreadable),
-            ("tradebot_account_messages_delayed", "Facts that the bus did not take at once", lambda: ledger.unpublished),
-            ("tradebot_account_tasks_failed", "Short tasks of the account that ended in an error", lambda: pool.failures),
-            ("tradebot_account_messages_unpublishable", "Facts too large for the bus", lambda: ledger.unpublishable),
-        ):
-            metrics.expose_counter(name, text, labels, read)
-        metrics.expose_gauge("tradebot_orders_unknown", "Orders whose outcome is unknown", labels, lambda: len(ledger.unknown))
-        metrics.expose_gauge("tradebot_orders_unfinished", "Orders not at an end", labels, lambda: len(journal.unfinished))
+        context, exchange = self._context, self._context.exchange
+        account_metrics.expose_gateway(exchange, gateway)
+        account_metrics.expose_ledger(exchange, self._ledger)
+        account_metrics.expose_safety(exchange, self._counts, self._reconciler, self._lease, self._switch)
+        account_metrics.expose_venue(exchange, context.entry, context.budget, self._pool)
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

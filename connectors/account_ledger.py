@@ -7,6 +7,7 @@ its data; `revision` and trade ids let consumers tell copies.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
@@ -28,8 +29,9 @@ from connectors.client_order_id import ClientOrderIds
 from connectors.journal import Journal
 from connectors.journal_records import TrackedOrder
 from connectors.order_entry import BalanceReport, OrderReport
-from runtime.clock import now_ns
-from trading.order_state import Executed, Fact
+from runtime.clock import monotonic_ns, now_ns
+from runtime.metrics import hop
+from trading.order_state import Executed, Fact, OrderState
 
 log = structlog.get_logger(__name__)
 
@@ -55,10 +57,14 @@ class AccountLedger:
         self.unknown: set[str] = set()
         self.incomplete: set[str] = set()
         """Orders of which the venue counts more filled than we have fills."""
+        self.fills = 0
+        self.finished: Counter[OrderStatus] = Counter()
         self.late_fills = 0
         self.unpublished = 0
         self.unpublishable = 0
         self.contradictions = 0
+        self._acknowledged_ns: dict[str, int] = {}  # open orders without a fill
+        self._ack_to_fill = hop("ack_to_fill", name.exchange)
         for order in journal.orders.values():
             self._index(order)
 
@@ -66,7 +72,7 @@ class AccountLedger:
 
     def learn(self, order: TrackedOrder, facts: Iterable[Fact], *, cause: Message | None = None, ts_recv_ns: int = 0) -> bool:
         """Take in facts about an order; returns whether any was new."""
-        before, told = order.state, self._told(order)
+        before, told, was_alive = order.state, self._told(order), order.knowledge.alive
         fresh_fills: list[Executed] = []
         news = False
         for fact in facts:
@@ -79,6 +85,7 @@ class AccountLedger:
             return False
         self._index(order)
         after = order.state
+        self._count(order, before, len(fresh_fills), was_alive=was_alive)
         if fresh_fills and before.status.terminal and before.status is not OrderStatus.FILLED:
             self.late_fills += len(fresh_fills)
             text = f"{order.client_order_id} was {before.status.value} and filled afterwards"
@@ -91,6 +98,21 @@ class AccountLedger:
         elif told:
             self._put[order.client_order_id] = order.revision  # nothing that anyone could see has changed
         return True
+
+    def _count(self, order: TrackedOrder, before: OrderState, fresh_fills: int, *, was_alive: bool) -> None:
+        """Keep the numbers: ends, fills, and how long the first fill took from the venue's word that the order lives."""
+        key, after = order.client_order_id, order.state
+        if order.external:
+            return
+        self.fills += fresh_fills
+        if after.status.terminal and not before.status.terminal:
+            self.finished[after.status] += 1
+        if order.knowledge.alive and not was_alive:
+            self._acknowledged_ns[key] = monotonic_ns()
+        if fresh_fills and key in self._acknowledged_ns:
+            self._ack_to_fill.observe_ns(monotonic_ns() - self._acknowledged_ns.pop(key))
+        if after.status.terminal:
+            self._acknowledged_ns.pop(key, None)
 
     def take(self, report: OrderReport, *, cause: Message | None = None, ts_recv_ns: int = 0) -> TrackedOrder:
         """Take in what the venue says of an order, one of ours or of somebody else's.

@@ -28,6 +28,7 @@ class FeedContext:
 
     `url` is the market-data socket. `put` publishes without waiting; while `congested()` the socket is handed to `relieve`, which
     stops reading it until the bus has caught up. The feed keeps `instruments` (by our symbol) up to date for the orders' side.
+    `clock_offset_ns` is the venue's clock minus ours, as far as known.
     """
 
     settings: ExchangeSettings
@@ -40,6 +41,7 @@ class FeedContext:
     rest: RestClient
     note_day_stats: NoteDayStats
     instruments: dict[str, Instrument]
+    clock_offset_ns: Callable[[], int] = lambda: 0
 
 
 class Feed(Protocol):

@@ -46,6 +46,12 @@ class SocketKeeper:
             {"exchange": exchange},
             lambda: self.reconnects,
         )
+        metrics.expose_gauge(
+            "tradebot_feed_connected", "The market-data socket is open and subscribed", {"exchange": exchange}, self._is_connected
+        )
+
+    def _is_connected(self) -> bool:
+        return self.current is not None and not self.current.closed.done()
 
     def renew(self, reason: str) -> None:
         """Replace the connection now, keeping the old one until the new one delivers."""

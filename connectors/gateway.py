@@ -9,8 +9,9 @@ which only evidence ends (`reconcile.py`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -37,6 +38,7 @@ from connectors.journal_records import TrackedOrder, WireRequest
 from connectors.order_entry import OrderReport
 from connectors.order_parts import OrderParts
 from connectors.order_rules import violation
+from connectors.order_times import OrderTimes
 from connectors.rate_budget import Lane
 from connectors.send_gate import Refusal
 from connectors.task_pool import PoolFull
@@ -51,7 +53,7 @@ MAX_ATTEMPTS = 2
 
 _IDENTITY = {
     "message_id": "", "causation_id": "", "correlation_id": "", "ts_pub_ns": 0, "schema_version": 1,
-    "created_at_ns": 0, "expires_at_ns": 0,
+    "created_at_ns": 0, "expires_at_ns": 0, "triggered_ns": 0,
 }  # fmt: skip
 """What may differ between two copies of the same command: a bot that died decides it again, later."""
 
@@ -64,9 +66,10 @@ class GatewayCounters:
     duplicates: int = 0
     conflicts: int = 0
     sent: int = 0
-    refused: int = 0
     doubted: int = 0
     second_way: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Orders that ended unsent or refused: by our own code, or `venue` for whatever code the venue gave."""
 
 
 class OrderGateway:
@@ -82,6 +85,7 @@ class OrderGateway:
         self._pool = parts.pool
         self._epoch = parts.epoch
         self._look = parts.look
+        self._times = OrderTimes(parts.ledger.name.exchange)
         self._cancels = Cancels(parts)
         self.counters = GatewayCounters()
 
@@ -172,7 +176,7 @@ class OrderGateway:
     def _refuse(self, order: TrackedOrder, refusal: Refusal, attempt: int | None = None) -> None:
         """End an order of which no byte left (`attempt` was recorded as SENT before that was known)."""
         code, reason = refusal
-        self.counters.refused += 1
+        self.counters.rejected[code] += 1
         status = OrderStatus.EXPIRED if code == "EXPIRED_LOCALLY" else OrderStatus.REJECTED
         facts: list[Fact] = [] if attempt is None else [Refuted(attempt=attempt, code=code, reason=reason, final=False)]
         facts.append(Closed(status=status, code=code, reason=reason))
@@ -204,14 +208,17 @@ class OrderGateway:
 
     def _write(self, order: TrackedOrder, command: PlaceOrder, request: WireRequest, attempt: int, timestamp_ms: int) -> None:
         """The last look, and the bytes."""
+        sent_ns = 0
 
         def on_answer(answer: OrderReport | ExchangeError) -> None:
+            self._times.answered(sent_ns)
             self._on_answer(order, attempt, answer)
 
         with self._gate.sending(reduces=command.reduce_only) as refusal:
             if refusal is None:
                 try:
                     self._entry.send(request, timestamp_ms, on_answer)
+                    sent_ns = self._times.sent(command)
                     self.counters.sent += 1
                 except NotSent:
                     self._spawn(order, attempt, self._write_second_way(order, command, request, attempt, timestamp_ms))
@@ -283,7 +290,7 @@ class OrderGateway:
             self._gate.refused_key = f"{error.detail} (code {error.code})"
             self._ledger.alert(AlertLevel.CRITICAL, "VENUE_REFUSES_KEY", f"no more orders until `tradebot resume`: {error.detail}")
         code = "RATE_LIMITED" if isinstance(error, RateLimited) else error.code
-        self.counters.refused += 1
+        self.counters.rejected["RATE_LIMITED" if isinstance(error, RateLimited) else "venue"] += 1
         self._ledger.learn(order, [Refuted(attempt=attempt, code=code, reason=error.detail, final=True)], cause=order.command)
 
     def _on_clock_refused(self, order: TrackedOrder, attempt: int, error: ClockRefused) -> None:

@@ -73,6 +73,11 @@ class Journal:
         self._fresh_path.unlink(missing_ok=True)  # a rotation that a crash interrupted: the old file is whole
         _sync_directory(path.parent)
 
+    @property
+    def size_bytes(self) -> int:
+        """The file as it is now."""
+        return self._size
+
     # orders
 
     def accept_order(self, client_order_id: str, command: PlaceOrder, request: WireRequest | None, epoch: int) -> TrackedOrder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -34,6 +35,7 @@ async def run_market_data(
     instruments: dict[str, Instrument],
     health: Health,
     stop: asyncio.Event,
+    clock_offset_ns: Callable[[], int] = lambda: 0,
 ) -> None:
     """Publish the market data of one exchange until `stop`; errors other than the venue's are let out.
 
@@ -54,6 +56,7 @@ async def run_market_data(
                 rest=rest,
                 note_day_stats=last_values.note,
                 instruments=instruments,
+                clock_offset_ns=clock_offset_ns,
             )
         )
         hashes = tasks.create_task(last_values.run(), name="last-values")

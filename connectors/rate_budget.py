@@ -66,6 +66,14 @@ class RateBudget:
         self._weight.roll(_wall_s())
         return self._weight.used
 
+    def windows(self) -> dict[str, Window]:
+        """Every window as it is now, by name: `weight_60s`, `orders_10s` ..."""
+        now_s, named = _wall_s(), {f"weight_{self._weight.length_s}s": self._weight}
+        named |= {f"orders_{window.length_s}s": window for window in self._orders}
+        for window in named.values():
+            window.roll(now_s)
+        return named
+
     @property
     def silent_s(self) -> float:
         """Seconds for which the venue asked for silence; 0 when it did not."""

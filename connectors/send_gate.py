@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from connectors.emergency_stop import StopState, StopSwitch
 from connectors.lease import Lease
 from runtime.clock import monotonic_s
+from runtime.emergency_stop import StopState, StopSwitch
 
 CLOCK_REFUSALS = 3
 CLOCK_REFUSALS_WITHIN_S = 60.0

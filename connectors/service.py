@@ -67,6 +67,7 @@ async def serve(service: Service, exchange: Exchange, exchange_settings: Exchang
                     instruments=instruments,
                     health=service.health,
                     stop=stop_feed,
+                    clock_offset_ns=lambda: venue.entry.clock.offset_ns,
                 ),
                 name="market-data",
             )
@@ -82,7 +83,7 @@ async def serve(service: Service, exchange: Exchange, exchange_settings: Exchang
                     streams=streams,
                     publisher=publisher,
                     commands=StreamConsumer(url, [commands], "connector", service.name),
-                    control=TailReader(url, [streams.control], "0"),
+                    control=TailReader(url, [streams.control], "0", name="control"),
                     open_bus=lambda: Connection.open(url, name=service.name),
                     health=service.health,
                 ),

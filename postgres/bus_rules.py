@@ -9,7 +9,7 @@ from bus.janitor import Rule
 from bus.streams import Streams
 from runtime.settings import Settings
 
-RECORDER, CONNECTOR, BOT = "recorder", "connector", "bot"
+RECORDER, CONNECTOR, BOT, ALERTS = "recorder", "connector", "bot", "alerts"
 
 RECORDER_AND_BOT = frozenset({RECORDER, BOT})
 BOT_READS = ("orders", "fills", "balances", "status")
@@ -21,8 +21,10 @@ def rules_of(settings: Settings, streams: Streams) -> list[Rule]:
     lossless, trades = settings.bus.lossless_mb * MB, settings.bus.trades_mb * MB
     rules = [
         Rule(stream, frozenset({RECORDER}), lossless)
-        for stream in (streams.signals, streams.decisions, streams.round_trips, streams.alerts, streams.control)
+        for stream in (streams.signals, streams.decisions, streams.round_trips, streams.control)
     ]
+    told = frozenset({RECORDER, ALERTS}) if settings.alerts.enabled else frozenset({RECORDER})
+    rules.append(Rule(streams.alerts, told, lossless))
     rules.append(Rule(streams.dead_letters, frozenset(), lossless))
     rules.append(Rule(streams.plugins, frozenset({RECORDER}), lossless))
     for name, exchange in settings.exchanges.items():

@@ -21,8 +21,9 @@ from postgres.spool import Spool, SpoolFull
 from postgres.thinning import Thinner
 from postgres.writer import HistoryWriter, Stored
 from runtime.backoff import Backoff
-from runtime.clock import monotonic_s, now_ns
+from runtime.clock import monotonic_ns, monotonic_s, now_ns
 from runtime.endpoints import NotRunning
+from runtime.metrics import expose_histogram
 
 log = structlog.get_logger(__name__)
 
@@ -80,8 +81,8 @@ class Intake:
     ) -> None:
         self.name = name
         self.rows: Counter[str] = Counter()
-        self.duplicates = self.skipped = self.refused = self.spooled = self.batches = 0
-        self.batch_seconds = 0.0
+        self.duplicates = self.skipped = self.refused = self.spooled = self.failures = 0
+        self.batch_times = expose_histogram("tradebot_recorder_batch_seconds", "Time of a committed batch", {"intake": name})
         self.lag_s = 0.0
         self.spool = spool
         self.thinner = thinner
@@ -174,12 +175,16 @@ class Intake:
         if not entries:
             return
         messages = [entry.message for entry in entries]
-        started_s = monotonic_s()
+        started_ns = monotonic_ns()
 
         async def once(connection: asyncpg.Connection) -> Stored:
             return await self._writer.store(connection, messages)
 
-        stored = await retrying(lambda: self._link.run(once))
+        try:
+            stored = await retrying(lambda: self._link.run(once))
+        except CANNOT_STORE:
+            self.failures += 1
+            raise
         if stored.refused:
             by_id = {id(entry.message): entry for entry in entries}
             letters = [_letter(by_id[id(refused.message)], refused.reason) for refused in stored.refused]
@@ -192,8 +197,7 @@ class Intake:
         self.duplicates += stored.duplicates
         self.skipped += stored.skipped
         self.refused += len(stored.refused)
-        self.batches += 1
-        self.batch_seconds += monotonic_s() - started_s
+        self.batch_times.observe_ns(monotonic_ns() - started_ns)
         self.lag_s = max(0.0, (now_ns() - messages[-1].ts_pub_ns) / 1e9)
 
     def _to_spool(self, entries: Sequence[Entry]) -> None:

@@ -20,6 +20,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from postgres.roles import grants
+from postgres.routines import routines, without_routines
 from postgres.schema import SchemaError, schema_name
 
 CONNECT_TIMEOUT_S = 10.0
@@ -53,12 +55,30 @@ def head() -> str:
     return ScriptDirectory.from_config(_config()).get_current_head() or ""
 
 
+def known_revisions() -> frozenset[str]:
+    """Every version of the tables that this code knows."""
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
 def _upgrade(connection: Connection, config: Config, revision: str) -> str | None:
     _begin_migrating(connection, config)
     connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{config.attributes["schema"]}"'))
     _refuse_unknown_version(connection, config)
     command.upgrade(config, revision)
+    if _current(connection, config) == head():
+        _write_rules(connection, config.attributes["schema"])
     return _current(connection, config)
+
+
+def _write_rules(connection: Connection, schema: str) -> None:
+    """The functions of this version, and what each role that the server has may do with the tables of this version."""
+    roles = connection.execute(text("SELECT rolname FROM pg_roles WHERE NOT rolsuper")).scalars()
+    tables = connection.execute(
+        text("SELECT relname FROM pg_class WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind IN ('r', 'p', 'v')"),
+        {"schema": f'"{schema}"'},
+    ).scalars()
+    for statement in (*routines(schema), *grants(schema, frozenset(roles), frozenset(tables))):
+        connection.exec_driver_sql(statement)
 
 
 def _downgrade(connection: Connection, config: Config, revision: str) -> str | None:
@@ -66,6 +86,8 @@ def _downgrade(connection: Connection, config: Config, revision: str) -> str | N
     _refuse_unknown_version(connection, config)
     if _current(connection, config) is None:
         return None
+    for statement in without_routines():
+        connection.exec_driver_sql(statement)
     command.downgrade(config, revision)
     return _current(connection, config)
 
@@ -86,8 +108,7 @@ def _begin_migrating(connection: Connection, config: Config) -> None:
 
 def _refuse_unknown_version(connection: Connection, config: Config) -> None:
     found = _current(connection, config)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found is not None and found not in known:
+    if found is not None and found not in known_revisions():
         raise SchemaError(
             f"schema {config.attributes['schema']!r} is at version {found}, which this code (up to {head()}) does not know: "
             "it was written by a newer tradebot; update this one, or use another database"

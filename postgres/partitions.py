@@ -1,7 +1,8 @@
 """Day partitions: made before their day comes, dropped when their history is older than is kept.
 
-Only the recorder calls this. Every statement waits for locks a few seconds at most and is tried again on the next round, so that
-maintenance never stands in the way of a write for long; until then the DEFAULT partitions take what comes.
+Only the recorder calls this, by functions of the database (`postgres.routines`), since it does not own the tables. Each call waits
+for locks a few seconds at most and is tried again on the next round, so that maintenance never stands in the way of a write for
+long; until then the DEFAULT partitions take what comes.
 """
 
 from __future__ import annotations
@@ -44,21 +45,21 @@ async def maintain(connection: asyncpg.Connection, now_ns: int, keep_days: Mappi
     done = Maintenance()
     today = datetime.fromtimestamp(now_ns // NS_PER_S, UTC).replace(hour=0, minute=0, second=0)
     existing = await partition_names(connection)
-    for table, column in PARTITIONED.items():
+    for table in PARTITIONED:
         for ahead in range(DAYS_AHEAD + 1):
             name = partition_name(table, today + timedelta(days=ahead))
-            if name not in existing and await _attempt(
-                connection, done, name, _create(table, column, today + timedelta(days=ahead))
-            ):
+            start_ns = datetime_to_ns(today + timedelta(days=ahead))
+            if name not in existing and await _attempt(connection, done, name, "make_day_partition", table, start_ns):
                 done.created.append(name)
         days = keep_days.get(table, 0)
         if not days:
             continue
         oldest = today - timedelta(days=days)
         for name in sorted(name for name in existing if _is_older(name, table, oldest)):
-            if await _attempt(connection, done, name, [f"DROP TABLE {name}"]):
+            if await _attempt(connection, done, name, "drop_day_partition", table, name.rpartition("_")[2]):
                 done.dropped.append(name)
-        done.deleted_rows += await _delete_old_default_rows(connection, table, datetime_to_ns(oldest))
+        # rows outside all days, such as a replay of last year: kept as long as others, counted from when we got them
+        done.deleted_rows += await connection.fetchval("SELECT delete_stray_rows($1, $2)", table, datetime_to_ns(oldest))
     return done
 
 
@@ -81,35 +82,12 @@ def _is_older(name: str, table: str, oldest: datetime) -> bool:
     return match is not None and match["table"] == table and match["day"] < f"{oldest:%Y%m%d}"
 
 
-def _create(table: str, column: str, day: datetime) -> list[str]:
-    """Statements that make the partition of `day` and move there what the DEFAULT partition took of that day.
-
-    ATTACH needs a weaker lock on the table than CREATE ... PARTITION OF, and would refuse while such rows lie in DEFAULT.
-    """
-    name, start_ns = partition_name(table, day), datetime_to_ns(day)
-    end_ns = start_ns + DAY_NS
-    own = f"{column} >= {start_ns} AND {column} < {end_ns}"
-    move = f"WITH moved AS (DELETE FROM {table}_default WHERE {own} RETURNING *) INSERT INTO {name} SELECT * FROM moved"  # noqa: S608
-    return [
-        f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)",
-        f"LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE",
-        move,
-        f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({start_ns}) TO ({end_ns})",
-    ]
-
-
-async def _delete_old_default_rows(connection: asyncpg.Connection, table: str, before_ns: int) -> int:
-    """Rows outside all days, such as a replay of last year: kept as long as others, counted from when we got them."""
-    status = await connection.execute(f"DELETE FROM {table}_default WHERE ts_pub_ns < {before_ns}")  # noqa: S608 our own names
-    return int(status.rpartition(" ")[2])
-
-
-async def _attempt(connection: asyncpg.Connection, done: Maintenance, name: str, statements: list[str]) -> bool:
+async def _attempt(connection: asyncpg.Connection, done: Maintenance, name: str, routine: str, table: str, day: int | str) -> bool:
+    """Call one of the functions of `postgres.routines` for the partition `name`; False when a lock was not to be had."""
     try:
         async with connection.transaction():
             await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
-            for statement in statements:
-                await connection.execute(statement)
+            await connection.execute(f"SELECT {routine}($1, $2)", table, day)
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.QueryCanceledError) as error:
         log.warning("partitions.postponed", partition=name, reason=str(error))
         done.postponed.append(f"{name}: {error}")

@@ -185,12 +185,12 @@ def expose(intake: Intake) -> None:
         "refused_total": ("Messages parked in the dead letters", lambda: intake.refused),
         "thinned_total": ("Books and tickers left out as configured", lambda: intake.thinner.thinned),
         "spooled_total": ("Messages written to the disk spool", lambda: intake.spooled),
-        "batches_total": ("Committed batches", lambda: intake.batches),
-        "batch_seconds_total": ("Time spent in committing batches", lambda: intake.batch_seconds),
+        "failures_total": ("Batches that the database did not take", lambda: intake.failures),
     }
     for name, (help_text, read) in counters.items():
         metrics.expose_counter(f"tradebot_recorder_{name}", help_text, labels, read)
     metrics.expose_gauge("tradebot_recorder_spool_bytes", "Spool on disk", labels, lambda: intake.spool.size_bytes)
+    metrics.expose_gauge("tradebot_recorder_spool_limit_bytes", "Cap of the spool", labels, lambda: intake.spool.cap_bytes)
     metrics.expose_gauge("tradebot_recorder_lag_seconds", "Age of the last stored message", labels, lambda: intake.lag_s)
     for name in sorted({name for table in TABLES.values() for name in table.names}):
         read = partial(intake.rows.__getitem__, name)

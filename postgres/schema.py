@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-HEAD = "0002"
+HEAD = "0003"
 """The migration that this code was written for: the newest file in `migrations/versions`."""
 
 PARTITIONED = {

@@ -29,7 +29,7 @@ class Spool:
 
     def __init__(self, directory: Path, cap_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._directory = directory
-        self._cap_bytes = cap_bytes
+        self.cap_bytes = cap_bytes
         self._segment_bytes = min(segment_bytes, max(1, cap_bytes // 4))
         self.damaged_segments = 0
         self._lock = AppendLog(directory / "lock")
@@ -54,8 +54,8 @@ class Spool:
     def append(self, payloads: Sequence[bytes]) -> None:
         """Put records at the end, on the disk before this returns; all of them or, with SpoolFull, none."""
         size = sum(len(framed(payload)) for payload in payloads)
-        if self._bytes + size > self._cap_bytes:
-            raise SpoolFull(f"{self._directory} holds {self._bytes} bytes, its cap is {self._cap_bytes}; raise recorder.spool_mb")
+        if self._bytes + size > self.cap_bytes:
+            raise SpoolFull(f"{self._directory} holds {self._bytes} bytes, its cap is {self.cap_bytes}; raise recorder.spool_mb")
         if not payloads:
             return
         try:

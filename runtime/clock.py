@@ -10,6 +10,11 @@ def now_ns() -> int:
     return time.time_ns()
 
 
+def monotonic_ns() -> int:
+    """Nanoseconds on the monotonic clock: for durations that are measured."""
+    return time.monotonic_ns()
+
+
 def monotonic_s() -> float:
     """Seconds on the monotonic clock: for waits and ages, never for records."""
     return time.monotonic()

@@ -1,10 +1,12 @@
-"""What a process says about itself: /live /ready /health /metrics on its port."""
+"""What a process says about itself: /live /ready /health /metrics on its port, and what else it is posted there."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import msgspec
 from aiohttp import web
@@ -13,6 +15,9 @@ from runtime import metrics
 from runtime.clock import monotonic_s
 
 STALL_S = 5.0
+
+Intake = Callable[[bytes], Awaitable[tuple[HTTPStatus, Mapping[str, object]]]]
+"""Takes the body of a POST and returns the status and the JSON object of the answer."""
 
 
 @dataclass(slots=True)
@@ -24,6 +29,12 @@ class Component:
     since_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Posted:
+    take: Intake
+    max_bytes: int
+
+
 class Health:
     """The components of one process; the process is ready when there is at least one and all are ok."""
 
@@ -31,6 +42,7 @@ class Health:
         self.service = service
         self.components: dict[str, Component] = {}
         self.event_loop_lag_s = 0.0
+        self.intakes: dict[str, _Posted] = {}
         self._started_s = monotonic_s()
         self._beat_s = monotonic_s()
 
@@ -41,6 +53,13 @@ class Health:
             self.components[component] = Component(ok, detail, monotonic_s())
         else:
             known.detail = detail
+
+    def take_posts(self, path: str, take: Intake, max_bytes: int) -> None:
+        """Hand the bodies of JSON posted to `path` to `take`, at most `max_bytes` long each.
+
+        Only `application/json` is taken: a web page that somebody looks at cannot send that here without asking first.
+        """
+        self.intakes[path] = _Posted(take, max_bytes)
 
     @property
     def ready(self) -> bool:
@@ -67,12 +86,25 @@ class Health:
 
     async def watch_event_loop(self, every_s: float = 0.5) -> None:
         """Measure how late the event loop runs, for ever."""
-        metrics.expose_gauge("tradebot_event_loop_lag_seconds", "How late the event loop ran", {}, lambda: self.event_loop_lag_s)
+        delays = self._expose_metrics()
         while True:
             before_s = monotonic_s()
             await asyncio.sleep(every_s)
             self._beat_s = monotonic_s()
             self.event_loop_lag_s = max(0.0, self._beat_s - before_s - every_s)
+            delays.observe_ns(int(self.event_loop_lag_s * 1e9))
+
+    def _expose_metrics(self) -> metrics.Histogram:
+        metrics.expose_gauge("tradebot_ready", "What /ready says", {}, lambda: self.ready)
+        metrics.expose_gauges(
+            "tradebot_component_ok",
+            "One part that readiness depends on",
+            {},
+            ("component",),
+            lambda: {(name,): component.ok for name, component in self.components.items()},
+        )
+        metrics.expose_gauge("tradebot_event_loop_lag_seconds", "How late the event loop ran", {}, lambda: self.event_loop_lag_s)
+        return metrics.expose_histogram("tradebot_event_loop_delay_seconds", "How late the event loop ran", {})
 
 
 class HealthServer:
@@ -91,6 +123,7 @@ class HealthServer:
         app.router.add_get("/ready", self._ready)
         app.router.add_get("/health", self._summary)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_post("/{path:.*}", self._posted)  # what is taken is known only once the process' main has begun
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         for port in (self.port, 0):
@@ -118,9 +151,27 @@ class HealthServer:
     async def _summary(self, _: web.Request) -> web.Response:
         return _json(self._health.summary(), ok=True)
 
+    async def _posted(self, request: web.Request) -> web.Response:
+        posted = self._health.intakes.get(request.path)
+        if posted is None:
+            return _answer({"error": "nothing is taken here"}, HTTPStatus.NOT_FOUND)
+        if request.content_type != "application/json":
+            return _answer({"error": "send application/json"}, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > posted.max_bytes:
+                return _answer({"error": f"longer than {posted.max_bytes} bytes"}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        status, answer = await posted.take(bytes(body))
+        return _answer(answer, status)
+
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
 
 def _json(body: dict[str, object], *, ok: bool) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), status=200 if ok else 503, content_type="application/json")
+    return _answer(body, HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _answer(body: Mapping[str, object], status: HTTPStatus) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")

@@ -1,7 +1,7 @@
 """Structured logs: one JSON object a line to the console and to a rotating file per service, without secrets.
 
 Modules say `log = structlog.get_logger(__name__)` and log dotted event names with key-value context. `bound(correlation_id=...)`
-puts a correlation id on every line that is logged inside.
+puts a correlation id, and with it the id of the trace, on every line that is logged inside.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from runtime.settings import LogSettings
+from runtime.trace_ids import trace_text
 
 HIDDEN = "***"
 
@@ -38,6 +39,7 @@ def setup_logging(service: str, settings: LogSettings, directory: Path | None) -
     """Send the logs of this process to standard error and to `directory/service.log`; safe to call once per process."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_trace_id,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -82,6 +84,14 @@ def bound(**context: str) -> Iterator[None]:
     """Put `context` (such as correlation_id) on every line logged inside."""
     with structlog.contextvars.bound_contextvars(**context):
         yield
+
+
+def add_trace_id(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Name the trace of a line that has a correlation id, so that logs and traces are found from each other."""
+    correlation_id = event.get("correlation_id")
+    if isinstance(correlation_id, str) and correlation_id:
+        event["trace_id"] = trace_text(correlation_id)
+    return event
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

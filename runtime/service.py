@@ -18,6 +18,7 @@ import uvloop
 from runtime.endpoints import NotRunning, write_private
 from runtime.health import Health, HealthServer
 from runtime.logs import setup_logging
+from runtime.process_metrics import expose_process
 from runtime.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -58,6 +59,7 @@ async def _run(name: str, settings: Settings, port: int, main: Main) -> int:
     except ServiceError as error:
         log.error("service.refused", reason=str(error))  # noqa: TRY400 expected: no traceback
         return EXIT_ERROR
+    expose_process(name, settings.mode.value, settings.home)
     server = HealthServer(service.health, settings.host, port)
     await server.start()
     if port and server.port != port:

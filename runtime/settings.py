@@ -165,7 +165,7 @@ class PluginSettings(Section):
 
 
 class WorkerSettings(Section):
-    """What one plugin's process may take before it is ended: memory beyond Python's own, seconds for one callback, lines it prints."""
+    """What one plugin's process may take before it is ended: memory beyond Python's own, time for one callback, lines printed."""
 
     memory_mb: int = Field(256, ge=16)
     call_s: Seconds = 1.0
@@ -220,7 +220,7 @@ class TelegramSettings(Section):
 
 
 class WebhookSettings(Section):
-    """An address that alerts are posted to; the URL itself is a secret: ALERTS_WEBHOOK_URL, ALERTS_DISCORD_URL, ALERTS_SLACK_URL."""
+    """Where alerts are posted to; the URL is a secret: ALERTS_WEBHOOK_URL, ALERTS_DISCORD_URL, ALERTS_SLACK_URL (or _FILE)."""
 
     enabled: bool = True
     min_level: Literal["info", "warning", "error", "critical"] = "warning"

@@ -6,17 +6,19 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from dotenv import dotenv_values
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from runtime.settings import Settings
 
 PREFIX = "TRADEBOT__"
 FILES = ("config/tradebot.yaml", "config/exchanges.yaml")
 MAX_FILE_BYTES = 1_000_000
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class ConfigError(Exception):
@@ -77,9 +79,23 @@ def load_settings(
         settings = Settings.model_validate(merged.values)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(merged, problem) for problem in error.errors())) from None
-    home = settings.home if settings.home.is_absolute() else root / settings.home
-    plugins_dir = settings.bot.plugins_dir if settings.bot.plugins_dir.is_absolute() else root / settings.bot.plugins_dir
-    return settings.model_copy(update={"home": home, "bot": settings.bot.model_copy(update={"plugins_dir": plugins_dir})})
+    bot = settings.bot.model_copy(update={"plugins_dir": root / settings.bot.plugins_dir})
+    alerts = settings.alerts.model_copy(update={"rules": root / settings.alerts.rules})
+    return settings.model_copy(update={"home": root / settings.home, "bot": bot, "alerts": alerts})  # absolute paths stay
+
+
+def load_file(path: Path, model: type[M], known_keys: str) -> M:
+    """One YAML file as a model of its own, with the same rules and messages; `known_keys` says where its keys are documented.
+
+    Raises ConfigError, also when there is no such file.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path}: no such file")
+    layer = _read_yaml(path, section=None)
+    try:
+        return model.model_validate(layer.values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(layer, problem, known_keys) for problem in error.errors())) from None
 
 
 def _read_yaml(path: Path, section: str | None) -> _Layer:
@@ -181,9 +197,9 @@ def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
             into[key] = value
 
 
-def _explain(merged: _Layer, problem: Any) -> str:
+def _explain(merged: _Layer, problem: Any, known_keys: str = "`tradebot config show` lists the known ones") -> str:
     """One line for one pydantic problem: where it was written, the key, and what is expected."""
-    keys = tuple(str(part) for part in problem["loc"])
+    keys = _without_union_members(tuple(str(part) for part in problem["loc"]), merged)
     place = ""
     for length in range(len(keys), 0, -1):
         if keys[:length] in merged.places:
@@ -191,5 +207,14 @@ def _explain(merged: _Layer, problem: Any) -> str:
             break
     text = problem["msg"]
     if problem["type"] == "extra_forbidden":
-        text = "unknown key; `tradebot config show` lists the known ones"
+        text = f"unknown key; {known_keys}"
     return f"{place}{'.'.join(keys)}: {text}" if keys else text
+
+
+def _without_union_members(keys: tuple[str, ...], merged: _Layer) -> tuple[str, ...]:
+    """The keys as they were written: pydantic puts the chosen member of a union between them."""
+    for index in range(1, len(keys) - 1):
+        shorter = keys[:index] + keys[index + 1 :]
+        if keys[: index + 1] not in merged.places and shorter[: index + 1] in merged.places:
+            return shorter
+    return keys

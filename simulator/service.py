@@ -35,8 +35,9 @@ _BODY_BYTES = 64 * 1024
 def run(settings: Settings, exchange: str) -> int:
     """Run the simulator of one exchange until it is told to stop; the exit code of the process."""
 
+    configured = settings.exchanges.get(exchange)
+
     async def main(service: Service) -> None:
-        configured = settings.exchanges.get(exchange)
         if configured is None:
             raise ServiceError(f"{exchange!r} is not configured; add it to config/exchanges.yaml")
         state_dir = settings.home / "simulator" / exchange
@@ -50,7 +51,8 @@ def run(settings: Settings, exchange: str) -> int:
             await simulator.until(service.stop)
         address.unlink(missing_ok=True)
 
-    return run_service(f"simulator-{exchange}", settings, 0, main)
+    health_port = configured.simulator.health_port if configured is not None else 0
+    return run_service(f"simulator-{exchange}", settings, health_port, main)
 
 
 def former_port(address: Path) -> int:

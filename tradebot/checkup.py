@@ -105,8 +105,8 @@ def _ports(settings: Settings) -> list[Finding]:
 
 def _wanted_ports(settings: Settings) -> dict[str, int]:
     ports = {"bot": settings.bot.port, "recorder": settings.recorder.port}
-    ports |= {} if settings.bus.url else {"valkey": settings.bus.port}
-    ports |= {} if settings.postgres.url else {"postgres": settings.postgres.port}
+    ports |= {"valkey": settings.bus.port} if settings.bus.bundled else {}
+    ports |= {"postgres": settings.postgres.port} if settings.postgres.bundled else {}
     for name, exchange in settings.exchanges.items():
         if exchange.enabled:
             ports[f"connector-{name}"] = exchange.port
@@ -132,7 +132,7 @@ def _plugins(settings: Settings) -> Finding:
 
 
 def _stop(settings: Settings) -> Finding:
-    from connectors import emergency_stop
+    from runtime import emergency_stop
 
     state = emergency_stop.read(settings.home)
     if state.pressed:

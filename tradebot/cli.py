@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -9,13 +10,25 @@ from collections.abc import Sequence
 from runtime.endpoints import NotRunning
 from runtime.settings_loader import ConfigError
 from tradebot.exit_codes import CommandError, ExitCode
+from tradebot.service_commands import service_command
 
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command in `sys.argv` and leave with its exit code."""
+    if service_command(sys.argv[1:]) is None:
+        _log_errors_only()
     sys.exit(run(sys.argv[1:]))
+
+
+def _log_errors_only() -> None:
+    """What parts of the system log within a command is its own to tell, but for errors; services set up their own logs."""
+    import structlog
+
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr), wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
+    )
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -36,8 +49,6 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from tradebot.service_commands import service_command
-
     service = service_command(arguments)
     if service is not None:
         return service()

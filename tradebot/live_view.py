@@ -12,6 +12,7 @@ from rich.live import Live
 
 from runtime.clock import monotonic_s
 from runtime.settings import Settings
+from tradebot.own_command import own_command
 from tradebot.screen import Screen, hints, one_line, story_line
 from tradebot.stack_numbers import StackWatch
 from tradebot.supervisor import Supervisor
@@ -70,7 +71,7 @@ async def _show_lines(settings: Settings, supervisor: Supervisor, done: asyncio.
             if monotonic_s() - told_s >= SUMMARY_EVERY_S and not supervisor.stop.is_set():
                 told_s = monotonic_s()
                 await watch.refresh()
-                write(f"{datetime.now().astimezone():%H:%M:%S} {one_line(watch.numbers)}")
+                write(f"{datetime.now().astimezone():%H:%M:%S} {one_line(watch.numbers, own_command(settings))}")
             elif supervisor.once_ready:
                 await watch.refresh()
     finally:

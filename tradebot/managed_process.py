@@ -53,6 +53,7 @@ class ManagedProcess:
         self.state = State.WAITING
         self.restarts = 0
         self.detail = ""
+        self.last_end = ""  # why it ended the last time that nobody asked for it
         self.was_ready = asyncio.Event()
         self._settings = settings
         self._story = story
@@ -100,6 +101,7 @@ class ManagedProcess:
     async def _pause(self, why: str) -> None:
         """Tell that the process ended, and wait before the next try."""
         self.restarts += 1
+        self.last_end = why
         wait_s = self._backoff.next_s()
         self._become(State.RESTARTING, why)
         self._story.tell(f"{self.spec.name} {why}; starting it again in {wait_s:.1f} s ({self.log_file.name})", warning=True)

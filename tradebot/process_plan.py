@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from runtime import http_probe
 from runtime.settings import ExchangeSettings, Mode, Settings
-from tradebot import http_probe
 from tradebot.child_environment import child_environment
 from tradebot.servers import BundledServer, bundled_servers
 
-STOP_STAGES = ("bot", "connector", "recorder", "simulator", "migrations", "postgres", "valkey")
-"""First those who decide, then those who send, then those who store; last the servers, when nobody writes any more."""
+STOP_STAGES = ("bot", "connector", "recorder", "alerts", "simulator", "migrations", "postgres", "valkey")
+"""First those who decide, then those who send, then those who store and tell; last the servers, when nobody writes any more."""
 PROBE_TIMEOUT_S = 2.0
 SIMULATOR_OFFSET = 1000
 
@@ -32,7 +32,7 @@ class ProcessSpec:
 
     `needs` must be ready before its first start; `after` should be, but is waited for only so long. `ready` is asked with the pid.
     `once` is work that ends: done is ready. `essential` processes that cannot start at all end the whole start. `port` is where it
-    listens in fact, `wanted_port` where it should (0: anywhere).
+    listens in fact, `wanted_port` where it should (0: anywhere), `metrics_port` where it serves /metrics, if it does.
     """
 
     name: str
@@ -48,6 +48,7 @@ class ProcessSpec:
     essential: bool = False
     port: Callable[[], int | None] = field(default=lambda: None)
     wanted_port: int = 0
+    metrics_port: Callable[[], int | None] = field(default=lambda: None)
 
 
 def stop_stage(name: str) -> int:
@@ -62,7 +63,7 @@ def stop_signal(name: str) -> signal.Signals:
 
 
 def plan(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[ProcessSpec]:
-    """The processes of a stack: bundled servers, simulators, connectors, recorder and bot, as the settings ask."""
+    """The processes of a stack: bundled servers, simulators, connectors, recorder, alerts and bot, as the settings ask."""
     names = [name for name, exchange in settings.exchanges.items() if exchange.enabled]
     simulators = [f"simulator-{name}" for name in names] if settings.mode is Mode.SIMULATION else []
     connectors = [f"connector-{name}" for name in names]
@@ -91,6 +92,12 @@ def plan(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Pr
     recorder_needs = (*bus, "migrations")
     port = settings.recorder.port
     specs.append(service("recorder", ("recorder",), uses_bus=True, uses_database=True, needs=recorder_needs, wanted_port=port))
+    if settings.alerts.enabled:
+        port = settings.alerts.port
+        after = (*database, "migrations")
+        specs.append(
+            service("alerts", ("alerts",), uses_bus=True, uses_database=True, tells=True, needs=bus, after=after, wanted_port=port)
+        )
     specs.append(service("bot", ("bot",), uses_bus=True, needs=bus, after=(*connectors, "recorder"), wanted_port=settings.bot.port))
     return specs
 
@@ -104,7 +111,7 @@ def _service_ports(settings: Settings) -> frozenset[int]:
     """Ports that a bundled server must not move onto: a service is about to want them."""
     exchanges = settings.exchanges.values()
     venues = [port for exchange in exchanges for port in (exchange.port, simulator_port(exchange))]
-    return frozenset([settings.bot.port, settings.recorder.port, *venues])
+    return frozenset([settings.bot.port, settings.recorder.port, settings.alerts.port, *venues])
 
 
 def _server(server: BundledServer, environment: Mapping[str, str]) -> ProcessSpec:
@@ -134,6 +141,7 @@ def _service(
     uses_bus: bool = False,
     uses_database: bool = False,
     exchange: str | None = None,
+    tells: bool = False,
     needs: tuple[str, ...] = (),
     after: tuple[str, ...] = (),
     once: bool = False,
@@ -149,7 +157,13 @@ def _service(
         name=name,
         argv=lambda: [sys.executable, "-m", "tradebot", *command],
         environment=child_environment(
-            environ, home=settings.home, mode=settings.mode, uses_bus=uses_bus, uses_database=uses_database, exchange=exchange
+            environ,
+            home=settings.home,
+            mode=settings.mode,
+            uses_bus=uses_bus,
+            uses_database=uses_database,
+            exchange=exchange,
+            tells=tells,
         ),
         ready=functools.partial(service_ready, settings, name),
         prepare=forget,
@@ -159,6 +173,7 @@ def _service(
         once=once,
         port=lambda: _service_port(settings, name),
         wanted_port=wanted_port,
+        metrics_port=lambda: read_number(settings, f"{name}.port"),
     )
 
 
@@ -176,15 +191,10 @@ async def service_ready(settings: Settings, name: str, pid: int) -> bool:
     if port is None or read_number(settings, f"{name}.pid") != pid:
         return False
     try:
-        status, _ = await http_probe.get(probe_host(settings), port, "/ready", PROBE_TIMEOUT_S)
+        status, _ = await http_probe.get(http_probe.probe_host(settings), port, "/ready", PROBE_TIMEOUT_S)
     except OSError:
         return False
     return status == 200
-
-
-def probe_host(settings: Settings) -> str:
-    """Where to ask our own services: the address they listen on, or loopback when they listen on all."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 compared, not bound
 
 
 def read_number(settings: Settings, file: str) -> int | None:

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from common_models import Decision, Direction, Fill, Message, OrderUpdate, Position, Signal
+from common_models import (
+    Alert,
+    AlertLevel,
+    Decision,
+    Direction,
+    Fill,
+    Message,
+    OrderUpdate,
+    PluginState,
+    PluginStatus,
+    Position,
+    Signal,
+)
 from common_models.decimals import plain
 from runtime.clock import monotonic_s
 from runtime.settings import Settings
 from tradebot.managed_process import ManagedProcess, State
+from tradebot.open_positions import is_open
+from tradebot.own_command import own_command, short_path
+from tradebot.pausing import in_words
 from tradebot.stack_numbers import Numbers
 from tradebot.story import Line
 from tradebot.supervisor import Supervisor
@@ -29,22 +44,20 @@ STYLES = {
     State.STOPPING: "cyan",
 }
 KINDS = ("trades", "tickers", "books", "candles", "daystats", "signals", "decisions", "commands", "orders", "fills", "balances")
+FAILED = (PluginState.BROKEN, PluginState.QUARANTINED)
 POSITIONS_SHOWN = 3
+ALERTS_SHOWN = 3
 STORY_SHOWN = 6
 
 
 def hints(settings: Settings) -> tuple[str, ...]:
-    """Where to look next."""
+    """Where to look next, as one would type it here."""
+    tradebot = own_command(settings)
     return (
-        'history   psql "$(tradebot db url)"  or  tradebot orders|trades|positions',
-        'bus       redis-cli -u "$(tradebot bus url)"  or  tradebot bus tail|lag',
-        f"more      tradebot status|doctor|halt|--help  logs in {_short(settings.home / 'logs')}",
+        f'history   psql "$({tradebot} db url)"',
+        f'bus       redis-cli -u "$({tradebot} bus url)"  logs in {short_path(settings.home / "logs")}',
+        f"more      {tradebot} plugin|orders|positions|doctor|pause|halt|--help",
     )
-
-
-def _short(path: Path) -> str:
-    """The path as one would type it here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 class Screen:
@@ -57,19 +70,19 @@ class Screen:
         self._started_s = monotonic_s()
 
     def render(self, width: int, height: int) -> Group:
-        """Everything, in exactly `height` lines at most."""
+        """Everything, in at most `height` lines: when they are few, happenings are left out first, then hints, then positions."""
         numbers = self._numbers
         top: list[RenderableType] = [self._title(width), self._processes(width)]
-        used = 1 + len(self._shown_processes) + 1
-        middle = [Text(), rates(numbers, width), *figures(numbers)]
-        used += len(middle)
-        held = positions(numbers)
-        footer = [Text(hint, style="dim") for hint in hints(self._settings)]
-        used += len(held) + len(footer) + 2
-        left = max(0, height - used)
-        happened = happenings(numbers, list(self._supervisor.story.lines), left)
+        middle = [Text(), rates(numbers, width), *figures(numbers), *attention(numbers, own_command(self._settings))]
+        left = max(0, height - 2 - len(self._shown_processes) - len(middle))
+        held = positions(numbers)[:left]
+        left -= len(held)
+        footer = [Text(hint, style="dim") for hint in hints(self._settings)[: max(0, left - 1)]]
+        left -= len(footer) + 1 if footer else 0
+        happened = happenings(numbers, list(self._supervisor.story.lines), max(0, left - 1))
         padding = [Text() for _ in range(left - len(happened))]
-        lines: list[RenderableType] = [*top, *middle, *held, Text(), *happened, *padding, Text(), *footer]
+        lines: list[RenderableType] = [*top, *middle, *held, *padding[:1], *happened, *padding[1:]]
+        lines += [Text(), *footer] if footer else []
         for line in lines:
             if isinstance(line, Text):
                 line.no_wrap = True
@@ -144,9 +157,38 @@ def figures(numbers: Numbers) -> list[Text]:
     ]
 
 
-def one_line(numbers: Numbers) -> str:
+def attention(numbers: Numbers, tradebot: str) -> list[Text]:
+    """What a person should know: the stop, pauses, how the plugins are, and alerts that are not over."""
+    lines = []
+    if numbers.stopped:
+        lines.append(_labelled("stopped", (f"by {numbers.stopped}", "bold red"), f"  {tradebot} resume"))
+    if numbers.pauses:
+        lines.append(_labelled("paused", (in_words(numbers.pauses), "yellow"), f"  {tradebot} continue"))
+    if numbers.plugins:
+        lines.append(_plugins(numbers.plugins.values()))
+    return lines + [_alert(alert) for alert in numbers.alerts[:ALERTS_SHOWN]]
+
+
+def _plugins(told: Collection[PluginStatus]) -> Text:
+    """How many plugins run in which mode, and those that should and do not."""
+    modes = Counter(status.mode.value for status in told if status.state in (PluginState.RUNNING, PluginState.WARMING))
+    running = ", ".join(f"{count} {mode}" for mode, count in sorted(modes.items())) or "none runs"
+    failed = [status for status in told if status.state in FAILED]
+    stuck = [status for status in told if status.state is PluginState.RUNNING and status.reason]
+    words = [(f"  {status.name} {status.state.value}: {_single(status.reason)}", "bold red") for status in failed]
+    words += [(f"  {status.name} keeps its version: {_single(status.reason)}", "yellow") for status in stuck]
+    return _labelled("plugins", running, *words)
+
+
+def _alert(alert: Alert) -> Text:
+    style = "yellow" if alert.level is AlertLevel.WARNING else "bold red"
+    moment = datetime.fromtimestamp(alert.ts_pub_ns / 1e9).astimezone()
+    return _labelled("alert", (f"{moment:%H:%M:%S} ", "dim"), (f"{alert.level.value} {alert.code} ", style), _single(alert.text))
+
+
+def one_line(numbers: Numbers, tradebot: str) -> str:
     """The same for the plain output."""
-    return "; ".join(text.plain for text in (rates(numbers, 200), *figures(numbers)))
+    return "; ".join(text.plain for text in (rates(numbers, 200), *figures(numbers), *attention(numbers, tradebot)))
 
 
 def _labelled(label: str, *parts: str | tuple[str, str]) -> Text:
@@ -158,9 +200,10 @@ def _money(amount: Decimal) -> tuple[str, str]:
 
 
 def positions(numbers: Numbers) -> list[Text]:
-    """The largest open positions."""
-    held = sorted((item for item in numbers.positions.values() if item.quantity), key=lambda item: item.cost, reverse=True)
-    return [_position(item) for item in held[:POSITIONS_SHOWN]]
+    """The largest open positions; what is too little to be sold is none."""
+    rules = numbers.rules
+    held = [item for item in numbers.positions.values() if is_open(item, rules.get((item.exchange, item.symbol)))]
+    return [_position(item) for item in sorted(held, key=lambda item: item.cost, reverse=True)[:POSITIONS_SHOWN]]
 
 
 def _position(item: Position) -> Text:
@@ -213,4 +256,9 @@ def story_line(line: Line) -> Text:
 
 def _line(ts_ns: int, text: str, style: str) -> Text:
     moment = datetime.fromtimestamp(ts_ns / 1e9).astimezone()
-    return Text.assemble((f"{moment:%H:%M:%S} ", "dim"), (text.replace("\n", " "), style))
+    return Text.assemble((f"{moment:%H:%M:%S} ", "dim"), (_single(text), style))
+
+
+def _single(text: str) -> str:
+    """Text of others on one line."""
+    return text.replace("\n", " ")

@@ -82,8 +82,8 @@ def bundled_servers(settings: Settings, avoid_ports: Container[int] = ()) -> lis
     from tradebot.server_valkey import BundledValkey
 
     servers: list[BundledServer] = []
-    if settings.bus.url is None:
+    if settings.bus.bundled:
         servers.append(BundledValkey(settings.home, settings.bus, avoid_ports))
-    if settings.postgres.url is None:
+    if settings.postgres.bundled:
         servers.append(BundledPostgres(settings.home, settings.postgres.port, avoid_ports))
     return servers

@@ -17,10 +17,8 @@ def service_command(arguments: Sequence[str]) -> Callable[[], int] | None:
             return lambda: run_connector(load_settings(), name)
         case ["simulator", name] if not name.startswith("-"):
             return lambda: run_simulator(load_settings(), name)
-        case ["bot"]:
-            return lambda: run_bot(load_settings())
-        case ["recorder"]:
-            return lambda: run_recorder(load_settings())
+        case ["bot" | "recorder" | "alerts" | "traces" as name]:
+            return lambda: ALONE[name](load_settings())
         case _:
             return None
 
@@ -63,3 +61,19 @@ def run_recorder(settings: Settings) -> int:
     from postgres.recorder import run
 
     return run(settings)
+
+
+def run_alerts(settings: Settings) -> int:
+    from alerts.service import run
+
+    return run(settings)
+
+
+def run_traces(settings: Settings) -> int:
+    from tradebot.trace_export import run
+
+    return run(settings)
+
+
+ALONE = {"bot": run_bot, "recorder": run_recorder, "alerts": run_alerts, "traces": run_traces}
+"""Services of which a stack has one each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TypeVar
@@ -10,13 +11,28 @@ from typing import TypeVar
 from bus.connection import Connection
 from bus.errors import BusError
 from bus.streams import Stream, Streams
-from common_models import Decision, Fill, Message, OrderUpdate, Position, Signal, Verdict
+from common_models import (
+    Alert,
+    AlertLevel,
+    Decision,
+    Fill,
+    Instrument,
+    Message,
+    OrderUpdate,
+    PluginStatus,
+    Position,
+    Signal,
+    Verdict,
+)
 from common_models.decimals import ZERO
-from runtime.clock import monotonic_s
+from runtime import emergency_stop
+from runtime.clock import monotonic_s, now_ns
 from runtime.endpoints import NotRunning, bus_url
 from runtime.settings import Settings
 from tradebot.bus_inspection import StreamState, entries_after, kind_of, newest, readable, stream_states, streams_of
 from tradebot.managed_process import ManagedProcess
+from tradebot.pausing import paused
+from tradebot.plugin_overview import newest_statuses, told_lately
 from tradebot.process_usage import Usage, UsageMeter
 
 M = TypeVar("M", bound=Message)
@@ -26,11 +42,21 @@ RECENT = 8
 POSITIONS_READ = 50
 DECISIONS_READ = 500
 RATE_SECONDS = 5  # rates are means over so many looks: calm figures
+ALERTS_READ = 50
+ALERTS_FOR_NS = 600_000_000_000
+"""An alert is shown for ten minutes, unless another says that it is over."""
+INSTRUMENTS_READ = 5000
+RULES_EVERY_S = 30.0
+SERIOUS = (AlertLevel.WARNING, AlertLevel.ERROR, AlertLevel.CRITICAL)
 
 
 @dataclass(slots=True)
 class Numbers:
-    """One look. Rates are entries per second by kind of stream, totals are since the stream began."""
+    """One look. Rates are entries per second by kind of stream, totals are since the stream began.
+
+    `stopped` says who pressed the emergency stop and why, empty when nobody did; `pauses` why nothing is entered, by exchange (`*`
+    is all). `alerts` are the serious ones of the last minutes that are not over, newest first; `rules` tell dust from a position.
+    """
 
     reachable: bool = False
     rates: dict[str, float] = field(default_factory=dict)
@@ -45,6 +71,11 @@ class Numbers:
     fills: list[Fill] = field(default_factory=list)
     positions: dict[tuple[str, str, str], Position] = field(default_factory=dict)
     usage: dict[int, Usage] = field(default_factory=dict)
+    stopped: str = ""
+    pauses: Mapping[str, str] = field(default_factory=dict)
+    alerts: list[Alert] = field(default_factory=list)
+    plugins: dict[str, PluginStatus] = field(default_factory=dict)
+    rules: dict[tuple[str, str], Instrument] = field(default_factory=dict)
 
     @property
     def events_per_s(self) -> float:
@@ -83,6 +114,7 @@ class StackWatch:
         self._decisions_after = ""
         self._meter = UsageMeter()
         self._metered_s = 0.0
+        self._rules_read_s = float("-inf")
 
     async def refresh(self) -> None:
         """Take one look."""
@@ -90,11 +122,18 @@ class StackWatch:
         if now_s - self._metered_s >= USAGE_EVERY_S or not self.numbers.usage:
             self._metered_s = now_s
             self.numbers.usage = self._meter.measure(process.pid for process in self._processes if process.pid is not None)
+        self._look_at_files()
         try:
             await self._look(await self._open())
         except (BusError, NotRunning):
             self.numbers.reachable = False
             self.close()
+
+    def _look_at_files(self) -> None:
+        """What holds even while the bus is away."""
+        stop = emergency_stop.read(self._settings.home)
+        self.numbers.stopped = f"{stop.actor or 'nobody known'}: {stop.reason}" if stop.pressed else ""
+        self.numbers.pauses = paused(self._settings)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -117,7 +156,20 @@ class StackWatch:
         numbers.fills = await _newest(connection, self._of_kind("fills"), Fill)
         for position in reversed(await _newest(connection, self._of_kind("positions"), Position, POSITIONS_READ)):
             numbers.positions[position.exchange, position.symbol, position.strategy] = position
+        numbers.alerts = unresolved(await _newest(connection, [self._shared.alerts], Alert, ALERTS_READ), now_ns())
+        statuses = await newest_statuses(connection, self._settings)
+        numbers.plugins = statuses if told_lately(statuses.values()) else {}
+        await self._read_rules(connection)
         numbers.reachable = True
+
+    async def _read_rules(self, connection: Connection) -> None:
+        """The rules of the markets in which something is held, looked up now and then until all are known."""
+        held = {(position.exchange, position.symbol) for position in self.numbers.positions.values() if position.quantity}
+        if held <= self.numbers.rules.keys() or monotonic_s() - self._rules_read_s < RULES_EVERY_S:
+            return
+        self._rules_read_s = monotonic_s()
+        told = await _newest(connection, self._of_kind("instruments"), Instrument, INSTRUMENTS_READ)
+        self.numbers.rules = {(rules.exchange, rules.symbol): rules for rules in reversed(told)}
 
     def _of_kind(self, kind: str) -> list[Stream]:
         return [stream for stream in self._streams if kind_of(stream.name) == kind]
@@ -150,6 +202,18 @@ class StackWatch:
         verdicts = Counter(message.verdict for message in readable(entries) if isinstance(message, Decision))
         self.numbers.taken += verdicts[Verdict.TAKEN]
         self.numbers.denied += verdicts[Verdict.DENIED]
+
+
+def unresolved(alerts: Iterable[Alert], at_ns: int) -> list[Alert]:
+    """Of alerts, newest first, those of the last minutes that are serious, of each matter the newest, and not over."""
+    seen: set[tuple[str, str, str]] = set()
+    found = []
+    for alert in alerts:
+        matter = (alert.code, alert.exchange, alert.symbol)
+        if matter not in seen and not alert.resolves and alert.level in SERIOUS and at_ns - alert.ts_pub_ns < ALERTS_FOR_NS:
+            found.append(alert)
+        seen.add(matter)
+    return found
 
 
 async def _newest(connection: Connection, streams: list[Stream], kind: type[M], count: int = RECENT) -> list[M]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from runtime.clock import now_ns
 from runtime.endpoints import write_private
+from runtime.http_probe import probe_host
 from runtime.settings import Settings
 from tradebot.exit_codes import ExitCode
 from tradebot.log_files import cut_when_long
@@ -22,7 +23,9 @@ from tradebot.orphans import SUPERVISOR, end_orphans
 from tradebot.private_files import private_directory
 from tradebot.process_lock import ProcessLock
 from tradebot.process_plan import ProcessSpec, stop_stage
+from tradebot.scrape_targets import ScrapeTargets
 from tradebot.story import Story
+from tradebot.supervisor_metrics import SupervisorMetrics
 
 HOUSEKEEPING_S = 1.0
 STATE_FILE = "supervisor.json"
@@ -42,9 +45,11 @@ class Supervisor:
         self.processes = [ManagedProcess(spec, settings, story) for spec in specs]
         self._by_name = {process.spec.name: process for process in self.processes}
         self._disk_is_low = False
+        self._metrics_port = 0
         self._failure: StartFailed | None = None
         self._state_text = ""
         self._started_ns = now_ns()
+        self._targets = ScrapeTargets(settings.run_dir, probe_host(settings))
 
     async def run(self) -> None:
         """Start, keep and stop everything. Raises StartFailed when the stack cannot start; then nothing is left running."""
@@ -54,11 +59,12 @@ class Supervisor:
             self._check_disk()
             if self._disk_is_low:
                 raise StartFailed(f"the disk is too full to start: {self.story.lines[-1].text}")
-            with self._signals():
+            with self._signals(), self._metrics():
                 await self._end_orphans()
                 await self._keep_all()
         finally:
             (self.settings.run_dir / STATE_FILE).unlink(missing_ok=True)
+            self._targets.forget()
             os.close(lock)
         if self._failure is not None:
             raise self._failure
@@ -89,6 +95,16 @@ class Supervisor:
         finally:
             for number in (*endings, signal.SIGCHLD):
                 loop.remove_signal_handler(number)
+
+    @contextlib.contextmanager
+    def _metrics(self) -> Iterator[None]:
+        server = SupervisorMetrics(self.settings, self.processes)
+        self._metrics_port = server.port
+        server.start()
+        try:
+            yield
+        finally:
+            server.stop()
 
     def _on_ending(self, number: signal.Signals) -> None:
         if not self.stop.is_set():
@@ -159,6 +175,7 @@ class Supervisor:
         """Once a second: say how things are, watch the disk, keep the processes' output files short."""
         while True:
             self._write_state()
+            self._tell_scrapers()
             self._check_disk()
             for process in self.processes:
                 cut_when_long(process.log_file, self.settings.log.file_mb * MB)
@@ -186,6 +203,11 @@ class Supervisor:
             write_private(self.settings.run_dir / STATE_FILE, text)
             self._state_text = text
 
+    def _tell_scrapers(self) -> None:
+        ports = {process.spec.name: process.spec.metrics_port() for process in self.processes}
+        with contextlib.suppress(OSError):  # a full disk: as above
+            self._targets.update({SUPERVISOR: self._metrics_port, **ports})
+
     @property
     def all_ready(self) -> bool:
         return all(process.state in (State.READY, State.DONE) for process in self.processes)
@@ -203,6 +225,7 @@ def _row(process: ManagedProcess) -> dict[str, Any]:
         "pid": process.pid,
         "port": process.spec.port() if process.pid is not None else None,
         "restarts": process.restarts,
+        "last_end": process.last_end,
         "detail": process.detail,
     }
 

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from runtime.endpoints import NotRunning
+from tests.support import metrics_table
 from tests.support.agreement import disagreements
 from tests.support.stack import Stack
 from tests.support.waiting import eventually
@@ -90,6 +91,7 @@ async def test_every_process_may_be_killed_once(stack: Stack) -> None:
     stack.kill_supervisor()
     await stack.start()
     await trading_goes_on(stack, "SIGKILL of the supervisor")
+    assert await metrics_table.disagreements(stack) == []
 
     assert await settled(stack) == []
     assert await stack.stop() == 0

@@ -47,7 +47,7 @@ D = Decimal
 MINUTE_NS = 60_000_000_000
 STREAMS = Streams("simulation")
 ACCOUNT: dict[str, Any] = {"exchange": "binance", "account": "main", "ts_event_ns": None}
-PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins/technical_indicators"
 
 
 class PretendedConnector:

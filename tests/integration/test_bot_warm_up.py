@@ -23,7 +23,7 @@ from tests.support.waiting import eventually
 
 MARKET = Market("binance", "BTC/USDT")
 MINUTE_NS = 60_000_000_000
-PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins/technical_indicators"
 
 
 def stored_candles(count: int) -> list[Candle]:

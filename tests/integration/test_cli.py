@@ -22,7 +22,7 @@ from bus.connection import Connection
 from bus.publisher import StreamPublisher
 from bus.streams import Streams
 from common_models import Decision, Direction, Position, Signal, Verdict
-from connectors import emergency_stop
+from runtime import emergency_stop
 from runtime.settings import Settings
 from tests.support.servers import ServerProcess
 from tradebot import cli
@@ -147,7 +147,7 @@ def test_lists_are_json_when_asked(checkout: Path, capsys: pytest.CaptureFixture
     (checkout / "plugins" / "_ignored.py").write_text("")
 
     assert tradebot("list", "strategies", "--json") == ExitCode.OK
-    assert json.loads(capsys.readouterr().out) == [{"strategy": "momentum", "enabled": True, "file": "mine/momentum.py"}]
+    assert json.loads(capsys.readouterr().out) == [{"strategy": "momentum", "mode": "shadow", "file": "mine/momentum.py"}]
     assert tradebot("list", "pairs", "--json") == ExitCode.OK
     assert [row["pair"] for row in json.loads(capsys.readouterr().out)] == ["BTC/USDT", "ETH/USDT"]
     assert tradebot("list", "exchanges") == ExitCode.OK
@@ -336,7 +336,7 @@ def test_the_database_is_migrated_and_read(
     assert json.loads(capsys.readouterr().out)["rows"]["fills"] == 0
     for command in ("orders", "orders --open", "positions", "trades", "balance"):
         assert tradebot(*command.split()) == ExitCode.OK
-        assert "yet" in capsys.readouterr().out
+        assert ("no open orders" if "--open" in command else "yet") in capsys.readouterr().out
         assert tradebot(*command.split(), "--json") == ExitCode.OK
         assert json.loads(capsys.readouterr().out) == []
     assert tradebot("explain", "nothing") == ExitCode.NOT_FOUND
@@ -437,8 +437,8 @@ def test_up_holds_its_home_and_down_waits_until_nothing_is_left(
     assert not list((checkout / ".tradebot" / "run").glob("*.url"))
 
 
-def test_what_a_killed_up_leaves_is_told_and_ended_by_the_next(
-    start_up: Callable[[], subprocess.Popen[str]], capsys: pytest.CaptureFixture[str]
+def test_what_a_killed_up_leaves_is_told_and_ended_by_the_next_or_by_down(
+    checkout: Path, start_up: Callable[[], subprocess.Popen[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = start_up()
     first.kill()
@@ -447,11 +447,20 @@ def test_what_a_killed_up_leaves_is_told_and_ended_by_the_next(
     orphans = {row["process"]: row["pid"] for row in json.loads(capsys.readouterr().out)}
     assert {"valkey", "postgres"} <= set(orphans)
 
-    start_up()
+    second = start_up()
 
     assert tradebot("status", "--json") == ExitCode.OK
     now = {row["process"]: row["pid"] for row in json.loads(capsys.readouterr().out)}
     assert not {orphans["valkey"], orphans["postgres"]} & set(now.values())
+
+    second.kill()
+    second.wait()
+    command = [sys.executable, "-m", "tradebot", "down"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    down = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (down.returncode, down.stdout) == (ExitCode.OK, "stopped\n")
+    assert "valkey (process" in down.stderr
+    assert "supervisor.told" not in down.stderr
 
 
 @pytest.mark.parametrize("number", [signals.SIGINT, signals.SIGTERM, signals.SIGHUP])

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from common_models import AmendOrder, ConnectionState, Control, ControlAction, OrderStatus, OrderType, Side, TimeInForce
-from connectors import emergency_stop
+from runtime import emergency_stop
 from runtime.clock import now_ns
 from tests.fakes.binance_fake import FakeBinance, Fault
 from tests.fakes.trading_desk import Desk

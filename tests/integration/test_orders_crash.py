@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors import emergency_stop
+from runtime import emergency_stop
 from tests.fakes.binance_fake import FakeBinance, Fault
 from tests.fakes.trading_desk import Desk
 from tests.support.waiting import eventually

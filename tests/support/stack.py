@@ -36,6 +36,7 @@ class Stack:
             "TRADEBOT__POSTGRES__PORT": "0",
             "TRADEBOT__BOT__PORT": "0",
             "TRADEBOT__RECORDER__PORT": "0",
+            "TRADEBOT__ALERTS__PORT": "0",
             "TRADEBOT__EXCHANGES__BINANCE__PORT": "0",
             **(environment or {}),
         }

@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from tradebot.commands import bus, config, database, history, listing, safety, services, stack, wire
+from tradebot.commands import (
+    alerts,
+    backup,
+    bus,
+    config,
+    database,
+    environment,
+    history,
+    listing,
+    plugin,
+    safety,
+    services,
+    stack,
+    wire,
+)
 from tradebot.commands.context import Options
 
 app = typer.Typer(
@@ -27,13 +41,13 @@ def options(
     home: Annotated[str | None, typer.Option(help="Where all state lies, instead of TRADEBOT_HOME or .tradebot.")] = None,
     mode: Annotated[str | None, typer.Option(help="simulation, paper or live, instead of the configured mode.")] = None,
     pairs: Annotated[
-        list[str] | None, typer.Option("--set", help="Override one setting: SECTION.KEY=VALUE. May be repeated.")
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting. May be repeated.")
     ] = None,
 ) -> None:
     context.obj = Options.parse(home, mode, pairs or [])
 
 
-for module in (stack, safety, services, history, listing, wire):
+for module in (stack, safety, services, history, listing, wire, environment, backup):
     module.register(app)
-for name, module in (("config", config), ("db", database), ("bus", bus)):
+for name, module in (("plugin", plugin), ("alert", alerts), ("config", config), ("db", database), ("bus", bus)):
     app.add_typer(module.app, name=name)

@@ -36,14 +36,15 @@ def url(context: typer.Context, as_json: AsJson = False) -> None:
 @app.command()
 def tail(
     context: typer.Context,
-    kinds: Annotated[
-        list[str] | None, typer.Argument(help="Kinds such as trades or signals, or whole stream names; all when none.")
-    ] = None,
+    kinds: Annotated[list[str] | None, typer.Argument(metavar="KIND", hidden=True)] = None,
     last: Annotated[int, typer.Option("--last", "-n", min=0, max=10_000, help="First the newest N of each stream.")] = 0,
     follow: Annotated[bool, typer.Option(help="Go on with what comes; Ctrl-C ends it.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Print messages as they come, one line each."""
+    """Print messages as they come, one line each.
+
+    KIND is such as trades or signals, or the whole name of a stream; all when none.
+    """
     settings = settings_of(context)
     run(_tail(settings, _chosen(settings, kinds or []), last, follow=follow, as_json=as_json))
 

@@ -1,9 +1,11 @@
-"""`tradebot db url|migrate|status`."""
+"""`tradebot db url|migrate|roles|status`."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -15,6 +17,7 @@ from tradebot.exit_codes import CommandError, ExitCode
 
 app = typer.Typer(help="The history in PostgreSQL.", no_args_is_help=True)
 T = TypeVar("T")
+CONNECT_TIMEOUT_S = 10.0
 
 
 @app.command()
@@ -41,6 +44,45 @@ def migrate(context: typer.Context, as_json: AsJson = False) -> None:
         print_json({"schema": settings.mode.value, "version": version})
     else:
         say(f"schema {settings.mode.value} is at version {version}")
+
+
+@app.command()
+def roles(
+    context: typer.Context,
+    passwords: Annotated[Path, typer.Option(help="Folder with a private file postgres_password_ROLE for each role.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a role per service and set their passwords; may be repeated, also to change passwords.
+
+    The configured address must be an administrator's. Tables that exist already are given to the role that owns them from now on;
+    `tradebot db migrate` with that role's address then grants the others what they may do.
+    """
+    from postgres.roles import ROLES, RolesError
+    from runtime.secrets import SecretError, read_secret_file
+
+    try:
+        found = {role.name: read_secret_file(passwords / (name := f"postgres_password_{role.name}"), name) for role in ROLES}
+        names = _with_database(settings_of(context), lambda url, mode: asyncio.run(_make_roles(url, mode, found)))
+    except (SecretError, RolesError) as error:
+        raise CommandError(str(error), ExitCode.CONFIG) from None
+    if as_json:
+        print_json({"roles": names})
+    else:
+        say(f"roles: {', '.join(names)}; now `tradebot db migrate` as the first of them")
+
+
+async def _make_roles(url: str, mode: str, passwords: dict[str, str]) -> list[str]:
+    import asyncpg
+
+    from postgres.roles import make_roles, take_over
+
+    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+    try:
+        names = await make_roles(connection, passwords)
+        await take_over(connection, mode)
+    finally:
+        await connection.close()
+    return names
 
 
 @app.command()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bus.streams import Stream
 
 T = TypeVar("T")
-Ids = Annotated[list[str] | None, typer.Argument(help="Ids as `list` prints them.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)]
 All = Annotated[bool, typer.Option("--all", help="Every letter there is.")]
 MAX_ERROR_SHOWN = 60
 
@@ -74,7 +74,7 @@ def show(
 def replay(context: typer.Context, letter_ids: Ids = None, every: All = False, as_json: AsJson = False) -> None:
     """Put letters back into their streams, once the cause is mended.
 
-    Groups that took the message before drop the copy.
+    ID is as `list` prints it. Groups that took the message before drop the copy.
     """
     from bus.dead_letters import replay_letter
 
@@ -83,7 +83,7 @@ def replay(context: typer.Context, letter_ids: Ids = None, every: All = False, a
 
 @app.command()
 def drop(context: typer.Context, letter_ids: Ids = None, every: All = False, as_json: AsJson = False) -> None:
-    """Delete letters for good."""
+    """Delete letters for good; ID is as `list` prints it."""
     from bus.dead_letters import drop_letter
 
     _for_each(context, "dropped", drop_letter, letter_ids or [], every=every, as_json=as_json)

@@ -73,20 +73,36 @@ def orders(
         }
         for order in found[:limit]
     ]
-    print_rows(rows, as_json=False, empty="no orders yet")
+    print_rows(rows, as_json=False, empty="no open orders" if open_only else "no orders yet")
 
 
 def positions(context: typer.Context, as_json: AsJson = False) -> None:
-    """Print what is held, by strategy, with its profit."""
-    from postgres import queries
+    """Print what is held, by strategy, with its profit.
 
-    found = ask(settings_of(context), queries.positions)
+    `dust` is what a sale left over, too little for an order.
+    """
+    import msgspec
+
+    from postgres import queries
+    from tradebot.open_positions import state_of
+
+    async def look_up(source: Any) -> list[tuple[Any, str]]:
+        found = await queries.positions(source)
+        exchanges = {position.exchange for position in found}
+        rules = {(item.exchange, item.symbol): item for name in exchanges for item in await queries.instruments(source, name)}
+        return [(position, state_of(position, rules.get((position.exchange, position.symbol)))) for position in found]
+
+    found = ask(settings_of(context), look_up)
+    if as_json:
+        print_json([{**msgspec.to_builtins(position), "state": state} for position, state in found])
+        return
     rows = [
         {
             "exchange": position.exchange,
             "account": position.account,
             "strategy": position.strategy,
             "symbol": position.symbol,
+            "state": state,
             "quantity": plain(position.quantity),
             "cost": plain(position.cost),
             "mark": plain(position.mark_price),
@@ -94,9 +110,9 @@ def positions(context: typer.Context, as_json: AsJson = False) -> None:
             "unrealised": plain(position.unrealised),
             "fees": plain(position.fees),
         }
-        for position in found
+        for position, state in found
     ]
-    print_json(found) if as_json else print_rows(rows, as_json=False, empty="no positions yet")
+    print_rows(rows, as_json=False, empty="no positions yet")
 
 
 def trades(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:

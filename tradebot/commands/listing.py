@@ -53,12 +53,14 @@ def timeframes(context: typer.Context, as_json: AsJson = False) -> None:
 
 @listing.command()
 def strategies(context: typer.Context, as_json: AsJson = False) -> None:
-    """Print the plugin files, and which are enabled."""
+    """Print the strategy files, and the mode that the configuration gives them; `tradebot plugin list` tells how they do."""
+    from tradebot.plugin_files import plugin_files
+    from tradebot.plugin_overview import chosen_mode
+
     settings = settings_of(context)
     folder = settings.bot.plugins_dir
-    files = sorted(path for path in folder.rglob("*.py") if not path.name.startswith(("_", ".")))
-    rows = []
-    for path in files:
-        known = settings.bot.plugins.get(path.stem)
-        rows.append({"strategy": path.stem, "enabled": known is None or known.enabled, "file": str(path.relative_to(folder))})
+    rows = [
+        {"strategy": file.name, "mode": chosen_mode(settings, file.name)[0].value, "file": file.path}
+        for file in plugin_files(folder)
+    ]
     print_rows(rows, as_json=as_json, empty=f"no plugins in {folder}")

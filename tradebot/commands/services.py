@@ -1,4 +1,4 @@
-"""`tradebot connector|simulator|bot|recorder`: one process each, in the foreground."""
+"""`tradebot connector|simulator|bot|recorder|alerts|traces`: one process each, in the foreground."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ def register(app: typer.Typer) -> None:
     app.command()(simulator)
     app.command()(bot)
     app.command()(recorder)
+    app.command()(alerts)
+    app.command()(traces)
 
 
 def connector(context: typer.Context, name: Name) -> None:
@@ -37,3 +39,13 @@ def bot(context: typer.Context) -> None:
 def recorder(context: typer.Context) -> None:
     """Run the recorder: streams into Postgres, in batches."""
     raise typer.Exit(service_commands.run_recorder(settings_of(context)))
+
+
+def alerts(context: typer.Context) -> None:
+    """Run the alerts process: rules, Telegram, webhooks, Discord, Slack."""
+    raise typer.Exit(service_commands.run_alerts(settings_of(context)))
+
+
+def traces(context: typer.Context) -> None:
+    """Send the way of every order to an OpenTelemetry collector (TRADEBOT_TRACES_ENDPOINT)."""
+    raise typer.Exit(service_commands.run_traces(settings_of(context)))

@@ -98,7 +98,8 @@ def down(
     elif not living(settings.run_dir):
         raise CommandError(f"nothing runs in {settings.home}", ExitCode.NOT_RUNNING)
     else:
-        stubborn = asyncio.run(end_orphans(settings.run_dir, settings.supervisor.stop_grace_s, Story()))
+        story = Story(listener=lambda line: typer.echo(line.text, err=True))
+        stubborn = asyncio.run(end_orphans(settings.run_dir, settings.supervisor.stop_grace_s, story))
         if stubborn:
             raise CommandError(f"could not be ended: {', '.join(stubborn)}")
     print_json({"stopped": True}) if as_json else say("stopped")
@@ -121,7 +122,7 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
     settings = settings_of(context)
     supervisor = ProcessLock(settings.run_dir, SUPERVISOR).holder()
     if supervisor is not None:
-        rows = _reported(settings.run_dir / STATE_FILE)
+        rows = _reported(settings.run_dir / STATE_FILE, supervisor.create_time())
         print_rows(rows, as_json=as_json, empty=f"starting (supervisor {supervisor.pid})")
         return
     orphans = [(lock.name, lock.holder()) for lock in living(settings.run_dir)]
@@ -134,17 +135,26 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
     raise CommandError("these outlived their supervisor: `tradebot up` or `tradebot down` ends them in order")
 
 
-def _reported(file: Path) -> list[dict[str, Any]]:
-    """What the supervisor last wrote, with the memory of now."""
+def _reported(file: Path, since_s: float) -> list[dict[str, Any]]:
+    """What the supervisor that started at `since_s` last wrote, with the memory of now; a file of an earlier one says nothing."""
     try:
+        if file.stat().st_mtime < since_s:
+            return []
         state = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return []
-    return [_row(**row) for row in state["processes"]]
+    told = ("name", "state", "pid", "port", "restarts", "detail")
+    return [_row(**{key: row[key] for key in told}) for row in state["processes"]]
 
 
 def _row(
-    name: str, state: str, pid: int | None, port: int | None = None, restarts: int | None = None, detail: str = ""
+    name: str,
+    state: str,
+    pid: int | None,
+    port: int | None = None,
+    restarts: int | None = None,
+    detail: str = "",
+    last_end: str = "",
 ) -> dict[str, Any]:
     memory_mb = None
     if pid is not None:
@@ -159,7 +169,7 @@ def _row(
         "port": port,
         "restarts": restarts,
         "memory_mb": memory_mb,
-        "detail": detail,
+        "detail": detail or (f"last time {last_end}" if last_end else ""),
     }
 
 

@@ -28,6 +28,7 @@ from connectors.exchanges.binance.wire import (
     TradeFrame,
     plain_numbers,
 )
+from connectors.frame_times import TIMED_FRAMES_MASK, FrameTimes
 
 EXCHANGE_NAME = "binance"
 RESET_NS = 60 * NS_PER_S
@@ -62,6 +63,8 @@ class Channel(ABC):
         self.last_recv_ns = 0
         self.frames = 0
         self.duplicates = 0
+        self.gaps = {True: 0, False: 0}  # told, by whether they were healed
+        self.times: FrameTimes | None = None
         self._put = put
         self._on_hole = on_hole
         self._enveloped, self._plain = self._decoders()
@@ -75,7 +78,14 @@ class Channel(ABC):
         data = self._enveloped.decode(frame).data if enveloped else self._plain.decode(frame)
         self._on_data(data, frame, ts_recv_ns)
         self.last_recv_ns = ts_recv_ns
+        if not self.frames & TIMED_FRAMES_MASK and self.times is not None:
+            self.times.note(self._venue_ms(data), ts_recv_ns)
         self.frames += 1
+
+    def _venue_ms(self, data: Any) -> int | None:
+        """The venue's own time of a decoded frame; None where it sends none."""
+        at_ms: int | None = getattr(data, "E", None)
+        return at_ms
 
     @abstractmethod
     def _on_data(self, data: Any, frame: bytes, ts_recv_ns: int) -> None:
@@ -92,6 +102,7 @@ class Channel(ABC):
 
     def publish_gap(self, hole: Hole, ts_recv_ns: int, *, healed: bool) -> None:
         """Say in the stream itself that data is missing, or was missing until now."""
+        self.gaps[healed] += 1
         known = hole.first is not None and hole.last is not None
         self._publish(
             Gap(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
@@ -25,13 +25,14 @@ from connectors.exchanges.binance.channels import (
 )
 from connectors.exchanges.binance.decoder import Decoder
 from connectors.exchanges.binance.depth import DepthChannel
+from connectors.exchanges.binance.feed_metrics import FeedMetrics
 from connectors.exchanges.binance.history import MarketHistory
 from connectors.exchanges.binance.instruments import instrument
 from connectors.exchanges.binance.symbols import native_symbol
 from connectors.exchanges.binance.wire import AnyFrame
 from connectors.feed import SocketKeeper
+from connectors.frame_times import FrameTimes
 from connectors.websocket import WebSocket, open_websocket
-from runtime import metrics
 from runtime.backoff import Backoff
 from runtime.clock import now_ns
 
@@ -67,6 +68,9 @@ class BinanceFeed:
         suffixes += [f"@kline_{timeframe}" for timeframe in context.settings.timeframes]
         for symbol in context.settings.symbols:
             self.decoder.subscribe(symbol, native_symbol(symbol), suffixes)
+        times = FrameTimes(EXCHANGE_NAME, context.clock_offset_ns)
+        for channel in self.decoder.channels.values():
+            channel.times = times
         self._keeper = SocketKeeper(
             EXCHANGE_NAME, self._open, self._on_down, self._on_state, lifetime_s=LIFETIME_S, backoff=Backoff()
         )
@@ -74,7 +78,7 @@ class BinanceFeed:
         self._replies: dict[int, asyncio.Future[None]] = {}
         self._holes: asyncio.Queue[tuple[Channel, Hole]] = asyncio.Queue(MAX_HOLES)
         self._state = ConnectionState.CONNECTING
-        self._expose_metrics()
+        FeedMetrics(self.decoder, self._holes.qsize).expose()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop` is set."""
@@ -96,10 +100,6 @@ class BinanceFeed:
 
     def _books(self) -> list[DepthChannel]:
         return [channel for channel in self.decoder.channels.values() if isinstance(channel, DepthChannel)]
-
-    @property
-    def _invalid_books(self) -> float:
-        return float(sum(not book.live for book in self._books()))
 
     # --- the socket ---------------------------------------------------------------------------------------------------------
 
@@ -312,23 +312,6 @@ class BinanceFeed:
                     self._context.instruments[entry.symbol] = entry
                     self._context.put(self._streams.market(EXCHANGE_NAME, "instruments"), entry)
             await asyncio.sleep(INSTRUMENTS_EVERY_S)
-
-    def _expose_metrics(self) -> None:
-        labels = {"exchange": EXCHANGE_NAME}
-        decoder = self.decoder
-
-        def total(what: Callable[[Channel], int]) -> float:
-            return float(sum(what(channel) for channel in decoder.channels.values()))
-
-        metrics.expose_counter("tradebot_frames", "Messages taken from market-data sockets", labels, lambda: decoder.frames)
-        metrics.expose_counter(
-            "tradebot_frames_rejected", "Messages that could not be read", labels, lambda: float(decoder.rejected.total())
-        )
-        metrics.expose_counter(
-            "tradebot_frames_duplicate", "Frames seen before", labels, lambda: total(lambda channel: channel.duplicates)
-        )
-        metrics.expose_gauge("tradebot_books_invalid", "Order books that must not be used now", labels, lambda: self._invalid_books)
-        metrics.expose_gauge("tradebot_holes_waiting", "Holes in the data waiting to be fetched", labels, self._holes.qsize)
 
 
 def _text(raw: msgspec.Raw) -> str:

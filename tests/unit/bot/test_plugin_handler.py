@@ -15,7 +15,7 @@ from strategy import Market
 from tests.unit.bot.conftest import OBEDIENT
 
 BTC = Market("binance", "BTC/USDT")
-PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
+PLUGINS = Path(__file__).resolve().parents[3] / "plugins/technical_indicators"
 
 FAILING = """
 from strategy import Plugin

@@ -18,7 +18,6 @@ from common_models import Alert, Gap, Message, OrderStatus, OrderType, OrderUpda
 from connectors.account_events import AccountName
 from connectors.account_ledger import AccountLedger
 from connectors.client_order_id import ClientOrderIds
-from connectors.emergency_stop import StopSwitch, press, release
 from connectors.errors import NotSent, TransientError
 from connectors.gateway import OrderGateway
 from connectors.journal import Journal
@@ -31,6 +30,7 @@ from connectors.send_gate import SendGate
 from connectors.task_pool import PoolFull, TaskPool
 from connectors.venue_clock import VenueClock
 from runtime.clock import monotonic_s, now_ns
+from runtime.emergency_stop import StopSwitch, press, release
 from runtime.settings import Mode
 from tests.fakes.trading_desk import BTC
 from trading.order_state import Attempted, Doubted, Reported

@@ -15,11 +15,10 @@ import msgspec
 import pytest
 
 from common_models import Instrument, InstrumentStatus, OrderType, PlaceOrder, Side, TimeInForce
-from connectors import emergency_stop
 from connectors.client_order_id import ClientOrderIds, installation_id
-from connectors.emergency_stop import StopSwitch, press, read, release
 from connectors.order_rules import violation
-from runtime import crash_points
+from runtime import crash_points, emergency_stop
+from runtime.emergency_stop import StopSwitch, press, read, release
 from runtime.service import ServiceError
 from runtime.settings import Mode
 

@@ -30,6 +30,13 @@ def test_commands_wait_for_the_connector_and_what_the_bot_reads_for_the_bot() ->
     assert required[STREAMS.decisions.name] == {"recorder"}
 
 
+def test_alerts_wait_for_the_process_that_tells_people_when_there_is_one() -> None:
+    without = SETTINGS.model_copy(update={"alerts": SETTINGS.alerts.model_copy(update={"enabled": False})})
+    for settings, groups in ((SETTINGS, {"recorder", "alerts"}), (without, {"recorder"})):
+        required = {rule.stream.name: rule.required for rule in rules_of(settings, STREAMS)}
+        assert required[STREAMS.alerts.name] == groups
+
+
 def test_trades_have_a_bound_of_their_own() -> None:
     bounds = {rule.stream.name: rule.max_bytes for rule in rules_of(SETTINGS, STREAMS)}
     assert bounds[STREAMS.market("binance", "trades").name] == 5 * MB

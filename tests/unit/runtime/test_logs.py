@@ -9,6 +9,7 @@ import structlog
 
 from runtime.logs import bound, redacted, setup_logging
 from runtime.settings import LogSettings
+from runtime.trace_ids import trace_text
 
 CANARY = "c4n4ry-s3cr3t"
 
@@ -17,13 +18,14 @@ def lines(directory: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in (directory / "x.log").read_text().splitlines()]
 
 
-def test_a_line_is_json_with_service_time_and_correlation_id(tmp_path: Path) -> None:
+def test_a_line_is_json_with_service_time_correlation_and_trace_id(tmp_path: Path) -> None:
     setup_logging("x", LogSettings(), tmp_path)
     with bound(correlation_id="abc"):
         structlog.get_logger("a").info("order.sent", quantity="1")
     (line,) = lines(tmp_path)
     assert (line["event"], line["service"], line["correlation_id"], line["level"]) == ("order.sent", "x", "abc", "info")
     assert line["timestamp"].endswith("Z")
+    assert line["trace_id"] == trace_text("abc")
 
 
 def test_secrets_are_hidden_wherever_they_stand(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ ENVIRON = {
     "TELEGRAM_BOT_TOKEN": "canary",
     "TRADEBOT__BUS__URL": "redis://:canary@host",
     "TRADEBOT__POSTGRES__URL": "postgresql://u:canary@host/db",
+    "TRADEBOT__BUS__URL_FILE": "/run/secrets/canary_bus",
+    "TRADEBOT__POSTGRES__URL_FILE": "/run/secrets/canary_database",
     "TRADEBOT__LOG__LEVEL": "DEBUG",
 }
 
@@ -38,7 +40,14 @@ def test_a_connector_gets_the_keys_of_its_own_exchange_in_live_mode_only() -> No
 def test_nobody_else_gets_a_secret() -> None:
     assert "canary" not in " ".join(environment().values())
     bot = environment(uses_bus=True)
-    assert [name for name, value in bot.items() if "canary" in value] == ["TRADEBOT__BUS__URL"]
+    assert [name for name, value in bot.items() if "canary" in value] == ["TRADEBOT__BUS__URL", "TRADEBOT__BUS__URL_FILE"]
+
+
+def test_only_the_process_that_tells_people_gets_the_secrets_of_the_channels() -> None:
+    assert "TELEGRAM_BOT_TOKEN" not in environment(uses_bus=True, uses_database=True)
+    alerts = environment(uses_bus=True, uses_database=True, tells=True)
+    assert alerts["TELEGRAM_BOT_TOKEN"] == "canary"
+    assert not [name for name in alerts if name.startswith(("BINANCE", "LUNO", "AWS"))]
 
 
 def test_settings_and_the_home_are_passed_on() -> None:

@@ -21,9 +21,9 @@ def specs(home: Path, **settings: Any) -> dict[str, ProcessSpec]:
     return {spec.name: spec for spec in plan(Settings.model_validate(values), {"PATH": "/bin", "BINANCE_API_KEY": "canary"})}
 
 
-def test_simulation_runs_servers_simulator_connector_recorder_and_bot(tmp_path: Path) -> None:
+def test_simulation_runs_servers_simulator_connector_recorder_alerts_and_bot(tmp_path: Path) -> None:
     names = set(specs(tmp_path))
-    assert names == {"valkey", "postgres", "migrations", "simulator-binance", "connector-binance", "recorder", "bot"}
+    assert names == {"valkey", "postgres", "migrations", "simulator-binance", "connector-binance", "recorder", "alerts", "bot"}
 
 
 def test_paper_has_no_simulator(tmp_path: Path) -> None:

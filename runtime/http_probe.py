@@ -1,8 +1,10 @@
-"""Asking our own services over HTTP, without the weight of a client library in the supervisor."""
+"""Asking our own services over HTTP, without the weight of a client library."""
 
 from __future__ import annotations
 
 import asyncio
+
+from runtime.settings import Settings
 
 MAX_ANSWER_BYTES = 4_000_000
 
@@ -26,3 +28,8 @@ async def get(host: str, port: int, path: str, timeout_s: float = 2.0) -> tuple[
         return int(head.split(b" ", 2)[1]), body
     except (IndexError, ValueError):
         raise ConnectionError(f"{host}:{port} does not speak HTTP") from None
+
+
+def probe_host(settings: Settings) -> str:
+    """Where to ask our own services: the address they listen on, or loopback when they listen on all."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 compared, not bound
