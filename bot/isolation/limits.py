@@ -76,7 +76,7 @@ class Confinement:
         """Put all barriers on this process for good, in the order in which one does not forbid the next; returns which hold."""
         nursery = os.getppid()
         os.setsid()
-        held = {"parent": True}
+        held = {"parent": _try(lambda: _prctl(_PR_SET_PDEATHSIG, _SIGKILL))}
         if os.getppid() != nursery:
             os._exit(0)  # it died before it could be asked to tell
         _try(lambda: _prctl(_PR_SET_NAME, f"plugin-{name}".encode()[:15]))

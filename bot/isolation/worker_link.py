@@ -60,6 +60,7 @@ DUMP_GRACE_S: Final = 0.05
 HANG_UP_GRACE_S: Final = 0.2
 BURIAL_GRACE_S: Final = 1.0
 """A process that was killed counts as ended after this, even if the system is not done with it."""
+
 _ANSWERS: Final[dict[type[Frame], tuple[type[Frame], ...]]] = {
     Start: (Started, Refused),
     History: (Done,),
@@ -255,7 +256,10 @@ class Worker:
             log.warning(
                 "plugin.worker_gone", plugin=self.name, path=self.path, version=self.version, pid=self.pid, reason=self.gone
             )
-            self._on_gone(self.gone)
+            try:
+                self._on_gone(self.gone)
+            except Exception:  # the boundary: a fault of ours must not cut what is told of the other workers
+                log.exception("plugin.farewell_failed", plugin=self.name)
 
     def lost(self, *, tell: bool) -> None:
         """The nursery died and took this worker along."""
