@@ -3,9 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-SOURCES := common_models bus runtime trading strategy plugins connectors simulator bot alerts postgres tradebot tests bench
+SOURCES := common_models bus runtime trading strategy plugins connectors simulator bot alerts postgres tradebot monitoring tests bench
 
-.PHONY: run test test-ops install check security format bench chaos env lock clean
+.PHONY: run test test-ops install check security format bench chaos env dashboards lock clean
 
 run: $(INSTALLED)
 	@$(BIN)/tradebot up
@@ -38,6 +38,10 @@ chaos: $(INSTALLED)
 # Against a real Prometheus, Alertmanager and others; on Debian as root it installs what is missing.
 test-ops: $(INSTALLED)
 	$(BIN)/pytest -m ops --timeout 1800
+
+# monitoring/grafana/dashboards/*.json from monitoring/dashboards/; a test compares them.
+dashboards: $(INSTALLED)
+	$(BIN)/python -m monitoring.dashboards
 
 # .env and secrets/ for docker compose, with random passwords; what is there already stays.
 env: $(INSTALLED)

@@ -12,7 +12,7 @@ import structlog
 
 from bot.isolation.protocol import Facts
 from bot.isolation.source import read_source
-from bot.isolation.workers import PluginRefused, PluginSource, WorkerGone
+from bot.isolation.workers import NurseryGone, PluginRefused, PluginSource, WorkerGone
 from bot.plugin_feed import PluginFeed, Worker
 from bot.plugin_folder import PluginFolder
 from bot.plugin_handler import PluginHandler
@@ -30,6 +30,8 @@ BEAT_EVERY_S = 2.0
 TELL_EVERY_S = 10.0
 PROBATION_S = 60.0
 """A version that misbehaves so soon after it took over gives the place back to the one before."""
+NURSERY_PAUSE_S = 1.0
+"""Between attempts to have a worker made while nobody makes any."""
 AT_ONCE = 4
 """Files that are loaded at the same time."""
 
@@ -73,6 +75,7 @@ class PluginLifecycle:
         self._told_s = self._beat_s = 0.0
         self.slots = PluginSlots(handler.markets, host, clock)
         self.loaded = False
+        self._stopping = False
 
     # -- running
 
@@ -86,6 +89,7 @@ class PluginLifecycle:
                 await asyncio.wait_for(stop.wait(), LOOK_EVERY_S)
             except TimeoutError:
                 continue
+        self._stopping = True
         await self._idle()
         for slot in self.slots.by_path.values():
             await self._end(slot)
@@ -151,10 +155,15 @@ class PluginLifecycle:
 
     async def _work(self, path: str) -> None:
         try:
-            while path in self._dirty:
+            while path in self._dirty and not self._stopping:
                 self._dirty.discard(path)
-                async with self._at_once:
-                    await self._bring_up_to_date(path)
+                try:
+                    async with self._at_once:
+                        await self._bring_up_to_date(path)
+                except NurseryGone as error:
+                    log.warning("plugin.no_worker", path=path, reason=str(error))
+                    self._dirty.add(path)
+                    await asyncio.sleep(NURSERY_PAUSE_S)
         except Exception:  # the boundary: a fault of ours in one file's life must not end the bot
             log.exception("plugin.lifecycle_failed", path=path)
         finally:
@@ -201,6 +210,8 @@ class PluginLifecycle:
             return True
         try:
             worker, facts = await self._open(source)
+        except NurseryGone:
+            raise
         except (PluginRefused, WorkerGone) as error:
             if isinstance(error, WorkerGone):
                 self._registry.quarantine(source.version, str(error))
@@ -251,6 +262,9 @@ class PluginLifecycle:
             await new.worker.save()  # answered once it has read the past
             self._handler.hold(old, new)
             await new.worker.load(await old.worker.save())
+        except NurseryGone:
+            self._handler.remove(new)
+            raise
         except (PluginRefused, WorkerGone) as error:
             self._handler.remove(new)
             await new.worker.stop()

@@ -34,8 +34,8 @@ _FIELD: Final = FIELD.encode()
 class TailReader:
     """Follow several streams on one connection; see `bus.interfaces.Reader`.
 
-    `start` is "$" (what comes from now on), "0" (all that is there) or "-30000" (from 30,000 ms before the newest entry on), for all
-    streams or by name; by name also the last id already seen. Streams that are not named start at "0". `run` survives restarts
+    `start` is "$" (what comes from now on), "0" (all that is there) or "-30000" (from 30,000 ms before the newest entry on), for
+    all streams or by name; by name also the last id already seen. Streams that are not named start at "0". `run` survives restarts
     of the server, also empty ones, and goes on where it was.
     """
 

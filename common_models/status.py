@@ -106,7 +106,7 @@ class PluginStatus(Message, frozen=True, kw_only=True, tag="plugin_status"):
     """One plugin at one moment: told whenever its state changes and every ten seconds; the newest of each `name` counts.
 
     `path` is relative to the plugin folder, `version` begins the SHA-256 of the file that runs. `call_p99_us` is the slowest
-    hundredth of its callbacks in microseconds, `heartbeat` what its own heartbeat() said last. Counts are since the version started.
+    hundredth of its callbacks in microseconds, `heartbeat` what its own heartbeat() said last. Counts begin with the version.
     """
 
     name: str

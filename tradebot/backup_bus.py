@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -111,7 +111,7 @@ async def load(redis: Redis, copies: Mapping[str, StreamCopy]) -> None:
         for start in range(0, len(copy.entries), PORTION):
             async with redis.pipeline(transaction=False) as pipeline:
                 for entry in copy.entries[start : start + PORTION]:
-                    pipeline.xadd(name, dict(entry.fields), id=entry.entry_id)
+                    pipeline.xadd(name, cast("dict[Any, Any]", entry.fields), id=entry.entry_id)
                 await pipeline.execute()
         for group, position in copy.groups.items():
             read = sum(id_key(entry.entry_id) <= id_key(position) for entry in copy.entries)

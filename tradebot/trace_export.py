@@ -31,6 +31,7 @@ from runtime.endpoints import bus_url, write_private
 from runtime.metrics import expose_counter, expose_gauge
 from runtime.service import Service, ServiceError, run_service
 from runtime.settings import Settings
+from runtime.settings_loader import ConfigError
 
 if TYPE_CHECKING:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -41,6 +42,7 @@ log = structlog.get_logger(__name__)
 
 NAME: Final = "traces"
 DEFAULT_PORT: Final = 5004
+MAX_PORT: Final = 65_535
 SETTLE_NS: Final = 2 * NS_PER_S
 EVERY_S: Final = 0.5
 BATCH: Final = 256
@@ -61,7 +63,10 @@ class _Mark:
 
 def run(settings: Settings) -> int:
     """Export until SIGTERM; the exit code of the process."""
-    return run_service(NAME, settings, int(os.environ.get("TRADEBOT_TRACES_PORT") or DEFAULT_PORT), export)
+    text = os.environ.get("TRADEBOT_TRACES_PORT") or str(DEFAULT_PORT)
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise ConfigError(f"TRADEBOT_TRACES_PORT: not a port: {text[:20]!r}")
+    return run_service(NAME, settings, int(text), export)
 
 
 async def export(service: Service) -> None:
@@ -75,24 +80,22 @@ async def export(service: Service) -> None:
     reader = TailReader(bus_url(service.settings), streams_of(service.settings, Streams(mode)), _kept(path), NAME)
     exporter.expose()
 
-    def keep(positions: Positions) -> None:
-        write_private(path, msgspec.json.encode(positions).decode())
+    async def send() -> None:
+        positions = await exporter.send(now_ns())
+        if positions is not None:
+            write_private(path, msgspec.json.encode(positions).decode())
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(reader.run(exporter.take, service.stop), name="read")
         while not service.stop.is_set():
             exporter.mark(reader.positions, now_ns())
-            sent = await exporter.send(now_ns())
-            if sent is not None:
-                keep(sent)
+            await send()
             service.health.report("collector", not exporter.trouble, exporter.trouble)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(service.stop.wait(), exporter.wait_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
-                sent = await exporter.send(now_ns())
-                if sent is not None:
-                    keep(sent)
+                await send()
 
 
 def traces_endpoint(environ: Mapping[str, str]) -> str:

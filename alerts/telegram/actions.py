@@ -7,8 +7,6 @@ bus alone. What loosens is not even tried while the bus is away: it must not tak
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,29 +15,25 @@ from typing import TypeVar
 import structlog
 
 from alerts.telegram import processes
+from alerts.telegram.bus_words import BusWords
 from alerts.telegram.commands import Call, Effect
 from alerts.telegram.history import History, HistoryAway
 from alerts.telegram.markup import Line, bold, plain
 from alerts.telegram.plugin_list import plugin_statuses
 from alerts.telegram.wording import amount
-from bus.connection import Connection
-from bus.errors import BufferFull, BusError
+from bus.errors import BusError
 from bus.interfaces import Publisher
-from bus.streams import Stream, Streams
-from common_models import CancelAll, Control, ControlAction, Message, OrderUpdate, PluginMode, PluginState
+from common_models import ControlAction, OrderUpdate, PluginMode, PluginState
 from postgres import queries
 from runtime import emergency_stop
 from runtime.clock import monotonic_s, now_ns
 from runtime.crash_points import crash_point
-from runtime.endpoints import NotRunning, bus_url
 from runtime.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-CANCEL_TTL_NS = 60_000_000_000
-BUS_S = 3.0
 EVIDENCE_S = 8.0
 LOOK_EVERY_S = 0.5
 FRESH_NS = 30_000_000_000
@@ -69,9 +63,8 @@ class Actions:
 
     def __init__(self, settings: Settings, publisher: Publisher, history: History) -> None:
         self._settings = settings
-        self._publisher = publisher
+        self._bus = BusWords(settings, publisher)
         self._history = history
-        self._streams = Streams(settings.mode.value)
         self._doing: dict[str, Callable[[_Request], Awaitable[Evidence]]] = {
             "stop": self._halt,
             "kill": self._kill,
@@ -97,8 +90,8 @@ class Actions:
 
     async def carry_out(self, call: Call, actor: str) -> Evidence:
         """Do it, and return what tells of the effect; raises NotDone."""
-        if call.command.effect is Effect.LOOSENS:
-            await self._need_bus()
+        if call.command.effect is Effect.LOOSENS and not await self._bus.reachable():
+            raise NotDone("the bus is not reachable, so nothing was changed: send it again later")
         return await self._doing[call.command.name](_Request(call, actor, f"{call} by Telegram"))
 
     async def _halt(self, request: _Request) -> Evidence:
@@ -118,7 +111,7 @@ class Actions:
             trouble = error.strerror or type(error).__name__
             log.exception("telegram.stop_not_written")
         crash_point("telegram-pressed")
-        told = await self._tell(ControlAction.HALT, request)
+        told = await self._bus.tell(ControlAction.HALT, request.actor, request.reason)
 
         def halted() -> list[Line]:
             here = processes.on_this_home(self._settings, "connector-")
@@ -135,26 +128,12 @@ class Actions:
 
     async def _kill(self, request: _Request) -> Evidence:
         halted = await self._press(request)
-        created_ns, asked = now_ns(), []
-        enabled = {name: exchange for name, exchange in self._settings.exchanges.items() if exchange.enabled}
-        for name, exchange in enabled.items():
-            command = CancelAll(
-                command_id=hashlib.sha256(secrets.token_bytes(32)).hexdigest(),
-                exchange=name,
-                account=exchange.account,
-                strategy=request.actor,
-                created_at_ns=created_ns,
-                expires_at_ns=created_ns + CANCEL_TTL_NS,
-            )
-            if self._put(self._streams.commands(name, exchange.account), command):
-                asked.append(f"{name}/{exchange.account}")
-        taken = await self._flushed()
-        crash_point("telegram-cancelled")
+        asked, taken = await self._bus.cancel_everything(request.actor)
 
         async def evidence() -> list[Line]:
-            if not enabled:
+            if not asked:
                 return [*halted(), *plain("No exchange is enabled, so there is nothing to cancel.")]
-            if not asked or not taken:
+            if not taken:
                 return [*halted(), *plain("❌ The bus is away: nothing was cancelled yet. What was asked expires in a minute.")]
             return [*halted(), *plain(f"{', '.join(asked)}: asked to cancel every open order.", *(await self._left_open()))]
 
@@ -166,7 +145,7 @@ class Actions:
         except OSError as error:
             raise NotDone(f"the stop could not be released: {error.strerror or error}") from error
         crash_point("telegram-released")
-        told = await self._tell(ControlAction.RESUME, request)
+        told = await self._bus.tell(ControlAction.RESUME, request.actor, request.reason)
 
         async def evidence() -> list[Line]:
             state = emergency_stop.read(self._settings.home)
@@ -177,7 +156,7 @@ class Actions:
         return evidence
 
     async def _pause(self, action: ControlAction, request: _Request) -> Evidence:
-        told = await self._tell(action, request)
+        told = await self._bus.tell(action, request.actor, request.reason)
         pauses = action is ControlAction.PAUSE
 
         async def seen() -> bool:
@@ -201,7 +180,7 @@ class Actions:
 
     async def _switch(self, action: ControlAction, request: _Request) -> Evidence:
         name = _plugin_of(request.call)
-        told = await self._tell(action, request, name)
+        told = await self._bus.tell(action, request.actor, request.reason, name)
 
         async def seen() -> str:
             status = (await plugin_statuses(self._settings)).get(name)
@@ -218,35 +197,6 @@ class Actions:
             return plain(f"✅ {words}" if words else f"Asked; no plugin {name} has followed within {EVIDENCE_S:.0f} s: /plugins")
 
         return evidence
-
-    async def _tell(self, action: ControlAction, request: _Request, target: str | None = None) -> bool:
-        """Publish one word; whether the bus took it in time. It is kept for the bus otherwise."""
-        message = Control(action=action, actor=request.actor, reason=request.reason, created_at_ns=now_ns(), target=target)
-        put = self._put(self._streams.control, message)
-        crash_point("telegram-published")
-        return put and await self._flushed()
-
-    def _put(self, stream: Stream, message: Message) -> bool:
-        try:
-            self._publisher.put(stream, message)
-        except BufferFull as error:
-            log.warning("telegram.bus_takes_nothing", reason=str(error))
-            return False
-        return True
-
-    async def _flushed(self) -> bool:
-        try:
-            async with asyncio.timeout(BUS_S):
-                await self._publisher.flushed()
-        except TimeoutError:
-            return False
-        return True
-
-    async def _need_bus(self) -> None:
-        try:
-            (await Connection.open(bus_url(self._settings), name="tradebot-telegram", timeout_s=BUS_S)).close()
-        except (BusError, NotRunning) as error:
-            raise NotDone("the bus is not reachable, so nothing was changed: send it again later") from error
 
     def _still_pressed(self) -> list[str]:
         pressed = emergency_stop.read(self._settings.home).pressed

@@ -75,6 +75,10 @@ class WorkerGone(Exception):
     """The worker has ended, or was ended; the text says why."""
 
 
+class NurseryGone(WorkerGone):
+    """The nursery ended, and every worker with it, by no fault of a plugin: try again."""
+
+
 @dataclass(slots=True)
 class _Asked:
     """A request that is not answered yet."""
@@ -135,6 +139,7 @@ class Worker:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._reason = ""  # why it is being ended
         self._stopping = False
+        self._farewell: type[WorkerGone] = WorkerGone
         self._given_up = ""  # why, while it is asked where it is before it is ended
         self._asked: deque[_Asked] = deque()
         self._asks = 0
@@ -249,7 +254,7 @@ class Worker:
         self.gone = self._reason or self._given_up or reasons.of_ending(status, self._limits.memory_mb)
         for asked in self._asked:
             if asked.answered is not None and not asked.answered.done():
-                asked.answered.set_exception(WorkerGone(self.gone))
+                asked.answered.set_exception(self._farewell(self.gone))
         self._asked.clear()
         self._ended.set_result(None)
         if not self._stopping:
@@ -264,6 +269,7 @@ class Worker:
     def lost(self, *, tell: bool) -> None:
         """The nursery died and took this worker along."""
         self._stopping = self._stopping or not tell
+        self._farewell = NurseryGone
         self._reason = self._reason or "the nursery ended"
         self.exited(0)
 
@@ -297,7 +303,7 @@ class Worker:
 
     async def _ask(self, request: Frame) -> Any:
         if not self._alive():
-            raise WorkerGone(self.gone or self._reason)
+            raise self._farewell(self.gone or self._reason)
         answered = self._loop.create_future()
         self._put(pack(request), _Asked(type(request), request.seq, (), answered))
         return await answered

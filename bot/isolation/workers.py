@@ -23,11 +23,11 @@ from bot.isolation.plugin_log import PluginLog
 from bot.isolation.protocol import MAX_SIGNALS_PER_S, FrameReader, pack
 from bot.isolation.source import PluginRefused, PluginSource
 from bot.isolation.tally import Stats
-from bot.isolation.worker_link import Limits, Worker, WorkerGone
+from bot.isolation.worker_link import Limits, NurseryGone, Worker, WorkerGone
 from runtime.settings import WorkerSettings
 from strategy import Market
 
-__all__ = ["Nursery", "PluginRefused", "PluginSource", "Stats", "Worker", "WorkerGone"]
+__all__ = ["Nursery", "NurseryGone", "PluginRefused", "PluginSource", "Stats", "Worker", "WorkerGone"]
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +86,7 @@ class Nursery:
         return self._process.pid if self._process else 0
 
     async def start(self) -> None:
-        """Start the nursery unless it runs; raises WorkerGone when it cannot."""
+        """Start the nursery unless it runs; raises NurseryGone when it cannot."""
         async with self._starting:
             if self._process is not None:
                 return
@@ -109,7 +109,7 @@ class Nursery:
             except TimeoutError:
                 self._lose()
                 self._ready.exception()  # told by the next line
-                raise WorkerGone(f"the nursery did not start within {START_TIMEOUT_S:.0f} s") from None
+                raise NurseryGone(f"the nursery did not start within {START_TIMEOUT_S:.0f} s") from None
             self._looked_s = loop.time()
             self._timer = loop.call_later(TICK_S, self._tick)
             for text in ready.boundaries.lacking:
@@ -240,10 +240,10 @@ class Nursery:
             loop.remove_reader(self._control)
             self._control.close()
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(WorkerGone("the nursery ended while it started"))
+            self._ready.set_exception(NurseryGone("the nursery ended while it started"))
         for spawned in self._spawned.values():
             if not spawned.done():
-                spawned.set_exception(WorkerGone("the nursery ended"))
+                spawned.set_exception(NurseryGone("the nursery ended"))
         self._spawned.clear()
         self._process = self._control = self._timer = None
 

@@ -47,8 +47,6 @@ class Board(dashboard.Dashboard):
         self.link(links.as_dropdown(True).include_vars(True).keep_time(True).icon("external link"))
         for source, plugin in (("metrics", PROMETHEUS), ("history", POSTGRESQL)):
             self.with_variable(dashboard.DatasourceVariable(source).type(plugin).hide(models.VariableHide.HIDE_VARIABLE))
-        modes = [models.VariableOption(mode == MODES[0], mode, mode) for mode in MODES]
-        self.with_variable(dashboard.CustomVariable("mode").label("Mode").values(",".join(MODES)).options(modes).current(modes[0]))
         for choice in _choices(from_history):
             variable = choice.build()
             choice.hide(models.VariableHide.DONT_HIDE if variable.name in shows else models.VariableHide.HIDE_VARIABLE)
@@ -73,25 +71,27 @@ class Board(dashboard.Dashboard):
 
 
 def _choices(from_history: bool) -> list[dashboard.QueryVariable]:
-    venue, pair, strategy, plugin = (
+    """The variables of CHOICES. One mode at a time, of those that there are: live first, as the alphabet has it."""
+    mode, venue, pair, strategy, plugin = (
         dashboard.QueryVariable(name)
         .label(name.capitalize())
-        .multi(True)
-        .include_all(True)
-        .current(ALL)
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)
-        for name in CHOICES[1:]
+        for name in CHOICES
     )
+    for several in (venue, pair, strategy, plugin):
+        several.multi(True).include_all(True).current(ALL)
     if from_history:
         of_venue = chosen("exchange", "venue")
         return [
+            _from_history(mode, f"SELECT nspname FROM pg_namespace WHERE nspname IN {MODES}"),
             _from_history(venue, f"SELECT DISTINCT exchange FROM {table('instruments')} ORDER BY 1"),
             _from_history(pair, f"SELECT DISTINCT symbol FROM {table('instruments')} WHERE {of_venue} ORDER BY 1"),
             _from_history(strategy, f"SELECT DISTINCT strategy FROM {table('positions')} WHERE {of_venue} ORDER BY 1"),
             _from_history(plugin, f"SELECT name FROM {table('plugins')} ORDER BY 1"),
         ]
     return [
+        _from_metrics(mode, "tradebot_build_info", "", "mode"),
         _from_metrics(venue, "tradebot_feed_connected", MODE, "exchange"),
         _from_metrics(pair, "tradebot_feed_stale_seconds", VENUE, "symbol"),
         _from_metrics(strategy, "tradebot_position_quantity", VENUE, "strategy"),

@@ -224,7 +224,7 @@ def board() -> Board:
                 "Whether each part that a process's readiness depends on was well.",
                 over_time(f"min by (job, component) (tradebot_component_ok{{{MODE}}})", "{{job}} {{component}}"),
                 words=NO_YES,
-                height=8,
+                height=10,
             ),
             graph(
                 "Open files",
@@ -232,6 +232,7 @@ def board() -> Board:
                 over_time(f"max by (job) (process_open_fds{{{OURS}}} / process_max_fds{{{OURS}}})", "{{job}}"),
                 unit="percentunit",
                 levels=((0.8, "red"),),
+                height=10,
             ),
         )
     )

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import pytest
 
 from bus.client import open_redis
@@ -98,6 +99,22 @@ class Bus:
         return status
 
 
+async def when_the_maker_of_workers_dies_no_plugin_is_blamed(stack: Stack, bus: Bus) -> None:
+    before = await bus.newest("sma")
+    assert before is not None
+    [nursery] = [child for child in psutil.Process(await stack.pid("bot")).children() if "bot.isolation.nursery" in child.cmdline()]
+    nursery.kill()
+
+    async def back() -> bool:
+        now = await bus.newest("sma")
+        return now is not None and now.state is PluginState.RUNNING and now.pid not in (0, before.pid)
+
+    await eventually(back, 15, "sma in a new worker")
+    now = await bus.newest("sma")
+    assert now is not None
+    assert (now.version, now.mode, now.reason) == (before.version, PluginMode.LIVE, "")
+
+
 async def test_a_file_is_dropped_in_changed_broken_mended_ended_and_removed_and_nobody_else_notices(stack: Stack) -> None:
     bus, folder = Bus(stack), stack.settings.bot.plugins_dir
     pids = {name: entry["pid"] for name, entry in (await stack.status()).items()}
@@ -153,6 +170,7 @@ async def test_a_file_is_dropped_in_changed_broken_mended_ended_and_removed_and_
         assert now is not None
         assert status is not None
         assert (now.pid, now.version, now.mode, now.errors) == (status.pid, status.version, PluginMode.LIVE, 0)
+    await when_the_maker_of_workers_dies_no_plugin_is_blamed(stack, bus)
     code, text = await stack.run("--set", "log.level=ERROR", "plugin", "list")
     assert code == 0, text
     assert "hangs" in text

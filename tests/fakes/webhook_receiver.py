@@ -10,6 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
+from runtime.clock import monotonic_s
+
 CANARY = "canary-5e1f0a"
 """Part of the secret URL: it must show nowhere."""
 
@@ -27,6 +29,7 @@ class WebhookReceiver:
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.requests: list[str] = []
+        self.times_s: list[float] = []
         self.answers: deque[Answer] = deque()
         self.usual = Answer()
         self.port = 0
@@ -59,4 +62,5 @@ class WebhookReceiver:
         body = await request.json()
         if answer.status < 300:
             self.bodies.append(body)
+            self.times_s.append(monotonic_s())
         return web.Response(status=answer.status, headers=answer.headers, body=answer.body)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -38,11 +40,12 @@ async def consume(url: str, stream: Stream, group: str, count: int, stop_at: str
                 stop.set()
                 raise Retry("not now")
             seen.append(text)
+            if len(seen) == count:
+                stop.set()
 
     consumer = StreamConsumer(url, [stream], group, group, batch=1, block_ms=50)
     task = asyncio.create_task(consumer.run(handle, stop))
-    await eventually(lambda: stop.is_set() or len(seen) >= count, what=f"{group} has {count}")
-    stop.set()
+    await eventually(stop.is_set, what=f"{group} has {count}")
     await task
     return seen
 
@@ -57,7 +60,7 @@ async def test_each_group_goes_on_where_it_was_and_what_all_have_is_left_out(val
     assert await consume(valkey_url, streams.alerts, "alerts", 99, stop_at="number 5") == texts[:5]
     await consume(valkey_url, streams.signals, "recorder", 1)
     redis = open_redis(valkey_url)
-    before = await redis.xrange(streams.alerts.name)
+    before: Any = await redis.xrange(streams.alerts.name)
 
     await dump(redis, streams.shared, tmp_path)
     copies = dumps_in(tmp_path, streams.shared)
@@ -96,6 +99,6 @@ async def test_a_stream_of_an_exchange_that_is_not_here_is_refused(valkey_url: s
     await redis.aclose()
     with pytest.raises(BackupError, match="kraken"):
         dumps_in(tmp_path, Streams(mode).shared)
-    (tmp_path / next(tmp_path.iterdir()).name).write_bytes(b"\xc1")
+    (tmp_path / quote(stream.name, safe="")).write_bytes(b"\xc1")
     with pytest.raises(BackupError, match="cannot be read"):
         dumps_in(tmp_path, [stream])

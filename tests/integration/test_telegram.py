@@ -193,7 +193,7 @@ async def test_status_tells_stops_that_were_said_to_all(chat: Chat, history: asy
 async def test_a_bus_that_is_away_stops_what_loosens_and_not_what_stops(
     tmp_path: Path, own_valkey: Callable[[], ServerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("alerts.telegram.actions.BUS_S", 0.2)
+    monkeypatch.setattr("alerts.telegram.bus_words.BUS_S", 0.2)
     async with BotApiServer().running() as server:
         settings = settings_for(tmp_path, server)
         write_private(settings.run_dir / "bus.url", "redis://127.0.0.1:9/0")

@@ -82,7 +82,7 @@ async def test_in_a_storm_with_kills_and_outages_every_critical_alert_arrives_an
         async with alerts_process(tmp_path, bus, server):
             for part in range(CRITICAL):
                 await eventually(lambda: any(f"falls, part {part}" in text for text in server.texts), 40, f"part {part}")  # noqa: B023
-            await eventually(lambda: any("emergency stop is pressed" in text for text in server.texts), 20, "/stop obeyed")
+            await eventually(lambda: any("told to stop" in text for text in server.texts), 20, "/stop obeyed")
             await eventually(lambda: server.pending == 0)
     await publisher.close()
     assert emergency_stop.read(tmp_path).pressed

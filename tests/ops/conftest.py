@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from pytest_asyncio import is_async_test
 
 from tests.support.answers import Answers, ask_everything
 from tests.support.fleet import Fleet, Incident, running_fleet
@@ -20,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if OPS in item.path.parents:
             item.add_marker(pytest.mark.ops)
-            if item.get_closest_marker("asyncio") is None and pytest.importorskip("pytest_asyncio").is_async_test(item):
+            if is_async_test(item):
                 item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 

@@ -17,8 +17,8 @@ from tests.support.stack import Stack
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 EVERYWHERE = {"mode"}
 """The label that every series of ours has; the page says it once."""
-CHANNELS_ONLY = re.compile(r"tradebot_telegram_|tradebot_alerts_(delivered|failed|refused|dropped|waiting)")
-"""There only where a channel for notifications is switched on."""
+OPTIONAL = re.compile(r"tradebot_telegram_|tradebot_alerts_(delivered|failed|refused|dropped|waiting)|tradebot_traces_")
+"""There only where a channel for notifications, or tracing, is switched on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ async def disagreements(stack: Stack) -> list[str]:
             seen.add(name)
             labels = {label for sample in family.samples for label in sample.labels} - EVERYWHERE - {"le"}
             wrong += _compare(process, name, family.type, labels if family.samples else None, rows)
-    return wrong + [f"{name} is exposed by nobody" for name in rows if name not in seen and not CHANNELS_ONLY.match(name)]
+    return wrong + [f"{name} is exposed by nobody" for name in rows if name not in seen and not OPTIONAL.match(name)]
 
 
 def _compare(process: str, name: str, kind: str, labels: set[str] | None, rows: dict[str, Documented]) -> Iterable[str]:

@@ -115,6 +115,7 @@ class BotApiServer:
         self.webhook = ""
         self.polled: list[dict[str, Any]] = []
         self._queue: dict[int, dict[str, Any]] = {}
+        self._again: list[dict[str, Any]] = []
         self._update_ids = itertools.count(880_001)
         self._message_ids = itertools.count(1)
         self._allowed = UPDATE_KINDS
@@ -134,7 +135,7 @@ class BotApiServer:
     @property
     def pending(self) -> int:
         """Updates that the bot has not confirmed."""
-        return len(self._queue)
+        return len(self._queue) + len(self._again)
 
     @contextlib.asynccontextmanager
     async def running(self, port: int = 0) -> AsyncIterator[BotApiServer]:
@@ -189,17 +190,20 @@ class BotApiServer:
             made["entities"] = [{"type": "bot_command", "offset": 0, "length": len(text.split(maxsplit=1)[0])}]
         return {**made, **fields}
 
-    def push(self, kind: str, content: Any, update_id: int | None = None) -> int:
-        """Any update whatever, under the next id or a given one; kinds that the bot did not ask for are dropped."""
-        update_id = next(self._update_ids) if update_id is None else update_id
-        if kind in self._allowed or kind not in UPDATE_KINDS:
-            self._queue[update_id] = {"update_id": update_id, kind: content}
-            self._news.set()
+    def push(self, kind: str, content: Any) -> int:
+        """Any update under the next id; kinds that the bot did not ask for are dropped."""
+        return self.force(kind, content) if kind in self._allowed else 0
+
+    def force(self, kind: str, content: Any) -> int:
+        """A new update of any kind, whether the bot asked for that kind or not."""
+        update_id = next(self._update_ids)
+        self._queue[update_id] = {"update_id": update_id, kind: content}
+        self._news.set()
         return update_id
 
     def replay(self, update_id: int, kind: str, content: Any) -> None:
-        """The same update again, as after a lost offset."""
-        self._queue[update_id] = {"update_id": update_id, kind: content}
+        """The same update again, whatever the bot has confirmed: as from a server that lost its memory of that."""
+        self._again.append({"update_id": update_id, kind: content})
         self._news.set()
 
     # the API
@@ -291,7 +295,8 @@ class BotApiServer:
             for update_id in [update_id for update_id in self._queue if update_id < offset]:
                 del self._queue[update_id]
         self._news.clear()
-        return [self._queue[update_id] for update_id in sorted(self._queue)[:limit]]
+        again, self._again = self._again, []
+        return [*again, *(self._queue[update_id] for update_id in sorted(self._queue)[:limit])]
 
     async def _wait_for_news(self, mine: asyncio.Future[None], timeout_s: float) -> None:
         """Until something comes, the time is up, or another poller takes over (which raises)."""

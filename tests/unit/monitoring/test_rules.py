@@ -70,6 +70,16 @@ def test_the_page_names_alerts_and_dashboards_that_exist() -> None:
     assert named - DASHBOARDS <= ALERTS.keys()
 
 
+def test_every_metric_that_the_code_names_is_on_the_page() -> None:
+    """What a stack without Telegram or tracing does not expose is seen here too."""
+    known = documented().keys()
+    rooms = ("alerts", "bot", "bus", "connectors", "postgres", "runtime", "simulator", "tradebot")
+    texts = [path.read_text() for room in rooms for path in (ROOT / room).rglob("*.py")]
+    named = {name for text in texts for name in re.findall(r'[("]tradebot_(\w*[a-z])"', text)}
+    module = {"plugin_files"}  # the name under which plugin files are imported
+    assert {name for name in named - module if not {f"tradebot_{name}", f"tradebot_{name}_total"} & known} == set()
+
+
 def test_no_two_metrics_differ_only_in_how_they_end() -> None:
     names = documented().keys()
     assert not [name for name in names if f"{name}_total" in names or f"{name}s" in names]

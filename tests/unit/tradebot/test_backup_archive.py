@@ -101,6 +101,12 @@ def test_links_and_strangers_are_refused(tmp_path: Path) -> None:
             unpack(forged(tmp_path, [(entry, b"")], files), tmp_path / "out")
 
 
+def test_a_file_that_was_exchanged_is_noticed_by_its_hash(tmp_path: Path) -> None:
+    path = forged(tmp_path, [(tarfile.TarInfo("installation"), b"foo")], (Member("installation", 3, "0" * 64),))
+    with pytest.raises(BackupError, match="installation has other contents"):
+        unpack(path, tmp_path / "out")
+
+
 def test_a_missing_file_and_a_later_format_are_told(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match=r"database\.dump is missing"):
         unpack(forged(tmp_path, [], (Member("database.dump", 3, "x"),)), tmp_path / "out")

@@ -22,10 +22,10 @@ STRANGER, GROUP, OTHER_GROUP = 999, -100_200, -100_300
 def _bus_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks of the real bus are tried in tests/integration."""
 
-    async def nothing(*_: Any) -> None:
-        return
+    async def yes(*_: Any) -> bool:
+        return True
 
-    monkeypatch.setattr("alerts.telegram.actions.Actions._need_bus", nothing)
+    monkeypatch.setattr("alerts.telegram.bus_words.BusWords.reachable", yes)
     monkeypatch.setattr("alerts.telegram.actions.EVIDENCE_S", 0.0)
 
 
@@ -108,7 +108,7 @@ def refused_updates(chat: Chat) -> list[tuple[str, dict[str, Any]]]:
 async def test_whatever_is_not_a_plain_new_message_of_somebody_on_the_list_does_nothing(chat: Chat) -> None:
     updates = refused_updates(chat)
     for kind, content in updates:
-        chat.server.replay(chat.server.push("unknown_kind", {}), kind, content)
+        chat.server.force(kind, content)
     await chat.settled()
 
     assert chat.publisher.messages == []
@@ -220,7 +220,8 @@ async def test_a_code_is_bound_to_the_person_the_chat_and_the_message(server: Bo
         server.press(question, yes, ADMIN)  # another person presses
         server.say(f"/confirm {code}", ADMIN, GROUP)
         server.say(f"/confirm {code}", TRADER)  # the same person elsewhere
-        server.press(other, yes, TRADER)  # below another message
+        server.press(other, yes, TRADER)  # and there below another message
+        server.press(await chat.ask("/ping", TRADER, GROUP), yes, TRADER)  # in the right chat below another message
         server.press(question, yes, STRANGER)
         server.press(
             question,
