@@ -69,7 +69,7 @@ async def watch(rules: dict[str, Rule], service: Service) -> None:
 
 def events_of(settings: Settings, streams: Streams) -> list[Stream]:
     """The lossless streams that rules look at, beside the alerts themselves."""
-    found = [streams.round_trips, streams.control]
+    found = [streams.decisions, streams.round_trips, streams.control]
     for name, exchange in settings.exchanges.items():
         if exchange.enabled:
             found += [streams.account(name, exchange.account, kind) for kind in READ_KINDS]

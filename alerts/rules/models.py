@@ -18,6 +18,7 @@ from runtime.settings import Amount, Percent, Seconds, Section, SymbolText
 
 Level = Literal["info", "warning", "error", "critical"]
 Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,47}$")]
+Code = Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]{0,63}$")]
 Wait = Annotated[float, Field(ge=0, le=86_400)]
 MAX_RULES = 500
 
@@ -167,6 +168,15 @@ class UnknownOrderRule(LastingRule):
     text: str = "{side} {quantity} {symbol} on {exchange} is UNKNOWN for {age}"
 
 
+class DecisionRule(Rule):
+    """The bot decided so (or denied it) with one of these codes, such as STORAGE_UNWRITABLE."""
+
+    VALUES = frozenset({"exchange", "symbol", "direction", "verdict", "code", "reason", "strategy"})
+    kind: Literal["decision"]
+    codes: tuple[Code, ...] = Field(min_length=1)
+    text: str = "{direction} {symbol} on {exchange} {verdict}: {code} {reason}"
+
+
 class FillRule(Rule):
     """An order of the account was filled, wholly or in part."""
 
@@ -217,7 +227,7 @@ class AlertRule(Rule):
 
     VALUES = frozenset({"text", "code", "source", "exchange", "symbol"})
     kind: Literal["alert"]
-    codes: tuple[Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]{0,63}$")], ...] = Field(min_length=1)
+    codes: tuple[Code, ...] = Field(min_length=1)
     level: Level | None = None
     category: str = ""
     resolves: tuple[str, ...] = ()
@@ -299,8 +309,8 @@ class MetricRule(LastingRule):
 
 
 AnyRule = Annotated[
-    PriceRule | DrawdownRule | LimitRule | FeedRule | GapRule | OrderRule | UnknownOrderRule | FillRule | OpenedRule | ClosedRule
-    | ControlRule | AlertRule | RestartRule | DownRule | LagRule | DiskRule | DeadLetterRule | MetricRule,
+    PriceRule | DrawdownRule | LimitRule | FeedRule | GapRule | OrderRule | UnknownOrderRule | DecisionRule | FillRule | OpenedRule
+    | ClosedRule | ControlRule | AlertRule | RestartRule | DownRule | LagRule | DiskRule | DeadLetterRule | MetricRule,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

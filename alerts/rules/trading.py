@@ -8,9 +8,31 @@ from decimal import Decimal
 
 from alerts.figures import duration, number
 from alerts.report import Report, report_of
-from alerts.rules.models import AlertRule, ClosedRule, ControlRule, FillRule, OpenedRule, OrderRule, UnknownOrderRule, rendered
+from alerts.rules.models import (
+    AlertRule,
+    ClosedRule,
+    ControlRule,
+    DecisionRule,
+    FillRule,
+    OpenedRule,
+    OrderRule,
+    UnknownOrderRule,
+    rendered,
+)
 from alerts.rules.voice import Lasting, Memory, Voice, Watcher, quote_of
-from common_models import Alert, AlertLevel, AnyMessage, Control, Fill, OrderStatus, OrderUpdate, Position, RoundTrip, Side
+from common_models import (
+    Alert,
+    AlertLevel,
+    AnyMessage,
+    Control,
+    Decision,
+    Fill,
+    OrderStatus,
+    OrderUpdate,
+    Position,
+    RoundTrip,
+    Side,
+)
 
 JUST_NOW_NS = 120 * 1_000_000_000
 
@@ -53,6 +75,29 @@ class UnknownOrderWatcher(Watcher):
 
     def tick(self, now_ns: int) -> Iterator[Report]:
         return self._lasting.tick(now_ns)
+
+
+class DecisionWatcher(Watcher):
+    sees = (Decision,)
+
+    def __init__(self, voice: Voice, rule: DecisionRule) -> None:
+        self._voice = voice
+        self._codes = frozenset(rule.codes)
+
+    def see(self, message: AnyMessage, now_ns: int) -> Iterator[Report]:
+        assert isinstance(message, Decision)
+        if message.code in self._codes:
+            values = {
+                "exchange": message.exchange,
+                "symbol": message.symbol,
+                "direction": message.direction.value,
+                "verdict": message.verdict.value,
+                "code": message.code,
+                "reason": message.reason,
+                "strategy": message.strategy,
+            }
+            subject = f"{message.exchange}|{message.symbol}|{message.code}"
+            yield self._voice.say(subject, values, message.ts_event_ns, details=message.numbers)
 
 
 class FillWatcher(Watcher):

@@ -78,15 +78,15 @@ class Actions:
 
     async def check(self, call: Call) -> None:
         """Whether a call makes sense at all, before anybody is asked for a code; raises NotDone."""
-        match call.command.name:
-            case "enable" | "disable" | "shadow":
-                name = _plugin_of(call)
-                try:
-                    known = await plugin_statuses(self._settings)
-                except BusError as error:
-                    raise NotDone(str(error)) from error
-                if name not in known:
-                    raise NotDone(f"there is no plugin {name}; there are {', '.join(known) or 'none'}")
+        if call.command.name != "enable":
+            return
+        name = _plugin_of(call)
+        try:
+            known = await plugin_statuses(self._settings)
+        except BusError as error:
+            raise NotDone(str(error)) from error
+        if name not in known:
+            raise NotDone(f"there is no plugin {name}; there are {', '.join(known) or 'none'}")
 
     async def carry_out(self, call: Call, actor: str) -> Evidence:
         """Do it, and return what tells of the effect; raises NotDone."""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from postgres.roles import ROLES
 from runtime import http_probe
-from tests.support.guarded import GuardedBus
+from tests.support.guarded import GuardedBus, free_port
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +37,7 @@ class GuardedStack:
         self._bus = bus
         self._database_url = database_url
         self._environment = environment
+        self._venue_port = free_port()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._secrets.mkdir()
         for role in ROLES:
@@ -57,11 +58,9 @@ class GuardedStack:
             assert code == 0, text
 
     async def start(self) -> None:
-        """Start every service and wait until all are ready. The venue first: the others need its address."""
-        await self._start("simulator-binance")
+        """Start every service and wait until all are ready."""
         for name in SERVICES:
-            if name != "simulator-binance":
-                self._spawn(name)
+            self._spawn(name)
         for name in SERVICES:
             await self._ready(name)
 
@@ -84,10 +83,6 @@ class GuardedStack:
     def printed(self) -> str:
         """Everything that the services logged."""
         return "\n".join(path.read_text(errors="replace") for path in self.homes.glob("*/printed"))
-
-    async def _start(self, name: str) -> None:
-        self._spawn(name)
-        await self._ready(name)
 
     def _spawn(self, name: str) -> None:
         home = self.homes / name
@@ -116,12 +111,11 @@ class GuardedStack:
         await eventually(ready, 60, f"{name} ready")
 
     def _env(self, name: str, user: str, role: str) -> dict[str, str]:
-        simulator = self.homes / "simulator-binance" / "run" / "simulator-binance.url"
-        address = simulator.read_text().strip() if simulator.exists() else ""
         variables = {
             **{key: value for key, value in os.environ.items() if not key.startswith("TRADEBOT")},
             "TRADEBOT_HOME": str(self.homes / name),
             "TRADEBOT_TRACES_PORT": "0",
+            "TRADEBOT__EXCHANGES__BINANCE__SIMULATOR__PORT": str(self._venue_port),
             **{f"TRADEBOT__{section}__PORT": "0" for section in ("BOT", "RECORDER", "ALERTS", "EXCHANGES__BINANCE")},
             **self._environment,
         }
@@ -129,11 +123,11 @@ class GuardedStack:
             variables["TRADEBOT__BUS__URL_FILE"] = str(self._secrets / f"bus_url_{user}")
         if role:
             variables["TRADEBOT__POSTGRES__URL_FILE"] = str(self._secrets / f"postgres_url_{role}")
-        if address and name.startswith("connector"):
-            stream = address.replace("http", "ws", 1)
-            variables["TRADEBOT__EXCHANGES__BINANCE__REST_URL"] = address
-            variables["TRADEBOT__EXCHANGES__BINANCE__WS_URL"] = f"{stream}/stream"
-            variables["TRADEBOT__EXCHANGES__BINANCE__WS_API_URL"] = f"{stream}/ws-api/v3"
+        if name.startswith("connector"):
+            venue = f"127.0.0.1:{self._venue_port}"
+            variables["TRADEBOT__EXCHANGES__BINANCE__REST_URL"] = f"http://{venue}"
+            variables["TRADEBOT__EXCHANGES__BINANCE__WS_URL"] = f"ws://{venue}/stream"
+            variables["TRADEBOT__EXCHANGES__BINANCE__WS_API_URL"] = f"ws://{venue}/ws-api/v3"
         return variables
 
     def _write(self, name: str, text: str) -> None:

@@ -20,7 +20,7 @@ STATEMENTS = (
     PRIMARY KEY (alert_id, first_ns))""",
     "CREATE INDEX alert_states_active ON alert_states (last_ns DESC) WHERE phase <> 'resolved'",
     "CREATE INDEX alert_states_recent ON alert_states (last_ns DESC)",
-    "COMMENT ON TABLE alert_states IS 'Every trouble from its first telling to its end. alert_id is for people; it may come again.'",
+    "COMMENT ON TABLE alert_states IS 'Every trouble from its first telling to its end. alert_id is for people, and may return.'",
     "COMMENT ON COLUMN alert_states.phase IS 'open, acknowledged or resolved; changed_by and changed_ns say by whom and when.'",
     f"""CREATE TABLE alert_deliveries (
     number bigint NOT NULL, channel {ID} NOT NULL, level {ID} NOT NULL, event {ID} NOT NULL, title text NOT NULL,

@@ -166,6 +166,17 @@ def test_an_order_that_stays_unknown_is_told_after_its_time_and_again_when_it_is
     assert over.key == report.key
 
 
+def test_a_decision_is_told_by_its_code(tmp_path: Path) -> None:
+    rules = Rules(tmp_path, denied={"kind": "decision", "codes": ["STORAGE_UNWRITABLE"]})
+    decision = cm.Decision(
+        strategy="consensus", exchange="binance", account="main", symbol="BTC/USDT", direction=cm.Direction.BUY, verdict=cm.Verdict.DENIED,
+        code="STORAGE_UNWRITABLE", reason="the disk is full", numbers={"free_mb": "0"}, signals=(), ts_event_ns=START_NS,
+    )  # fmt: skip
+    [report] = rules.see(decision, msgspec.structs.replace(decision, code="CONSENSUS_WEAK"))
+    assert report.title == "buy BTC/USDT on binance denied: STORAGE_UNWRITABLE the disk is full"
+    assert report.details == {"free_mb": "0"}
+
+
 def test_each_fill_is_told(tmp_path: Path) -> None:
     rules = Rules(tmp_path, fill={"kind": "fill", "external": False, "text": "{side} {quantity} at {price}, {quote_quantity}"})
     assert titles(rules.see(fill(), fill("2", external=True))) == ["sold 0.01 at 50000.1, 500.001"]
