@@ -77,7 +77,7 @@ class DatabaseCopy:
         while self.behind:
             ids = list(islice(self._book.unsaved, BATCH))
             receipts = dict(islice(self._outbox.receipts.items(), BATCH))
-            states = [self._book.states[alert_id] for alert_id in ids]
+            states = [self._book.states[alert_id] for alert_id in ids if alert_id in self._book.states]
             for alert_id in ids:  # one that changes while it is stored is stored again
                 del self._book.unsaved[alert_id]
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from common_models import Alert, AlertLevel
 from runtime.logs import redacted
@@ -20,6 +20,8 @@ WEIGHT = {level: weight for weight, level in enumerate(LEVELS)}
 MAX_TITLE = 200
 MAX_TEXT = 3000
 MAX_DETAILS, MAX_DETAIL = 30, 200
+NAMES = ("code", "event", "category", "source", "exchange", "symbol")
+MAX_NAME, MAX_KEY = 100, 500
 MAX_RAW = 10_000
 
 
@@ -63,8 +65,13 @@ def key_of(alert: Alert) -> str:
 
 def cleaned(report: Report) -> Report:
     """The report as it may be shown: without passwords, tokens and control characters, whoever put them into it."""
+    names = {
+        name: _shown(getattr(report, name))[:MAX_NAME] for name in ("code", "event", "category", "source", "exchange", "symbol")
+    }
     return replace(
         report,
+        **names,
+        key=_shown(report.key)[:MAX_KEY],
         title=_shown(report.title).replace("\n", " ")[:MAX_TITLE],
         text=_shown(report.text)[:MAX_TEXT],
         details={name[:50]: _shown(value)[:MAX_DETAIL] for name, value in list(report.details.items())[:MAX_DETAILS]},

@@ -11,7 +11,7 @@ from bot.controls import Controls
 from bot.data_provider import DataProvider
 from bot.order_desk import Motive, OrderDesk
 from bot.portfolio import Portfolio
-from bot.records import PositionKey
+from bot.records import STRATEGY, PositionKey
 from common_models import Direction, Instrument, MarketEvent, Side, Signal, Ticker
 from common_models.timestamps import NS_PER_S
 from runtime.clock import monotonic_ns
@@ -21,9 +21,6 @@ from trading import risk as gates
 from trading.decimal_context import exact_arithmetic
 from trading.risk import Answer, Denied, first_denial
 from trading.sizing import affordable_quantity, budget, closable_quantity
-
-STRATEGY = "consensus"
-"""The plugins decide together, so that positions and orders belong to all of them."""
 
 SLIPPAGE = Decimal("1.01")
 """How much more than the best offer a market buy may cost: so much must be free."""

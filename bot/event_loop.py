@@ -11,7 +11,7 @@ from bot.account_events import AccountEvents
 from bot.consensus import Consensus
 from bot.controls import Controls, ControlsError
 from bot.data_provider import CandlesRebuilt, DataProvider
-from bot.decision_maker import STRATEGY, DecisionMaker
+from bot.decision_maker import DecisionMaker
 from bot.exit_watch import ExitWatch
 from bot.isolation.workers import Nursery
 from bot.market_readers import MarketReaders
@@ -23,7 +23,7 @@ from bot.plugin_host import PluginHost
 from bot.plugin_lifecycle import PluginLifecycle, Workers
 from bot.plugin_registry import PluginRegistry, RegistryError
 from bot.portfolio import Portfolio
-from bot.records import PositionKey
+from bot.records import STRATEGY, PositionKey
 from bot.storage import Storage, StorageError
 from bot.warm_up import keep_warm
 from bus.consumer import StreamConsumer

@@ -12,6 +12,7 @@ import structlog
 
 from bot.order_planner import order_mark
 from bot.records import (
+    STRATEGY,
     AnyRecord,
     BalanceTold,
     CommandDecided,
@@ -31,9 +32,6 @@ log = structlog.get_logger(__name__)
 
 REMEMBERED = 2_000
 """Command ids and round trips that are kept after they are over, to recognise what comes again."""
-
-HEIR = "consensus"
-"""Whose the fills are of an order with our id that nobody remembers: it was decided after the backup that we were restored from."""
 
 Marks = Callable[[str, str], Decimal | None]
 """The present price of (exchange, symbol), None when there is none."""
@@ -151,13 +149,13 @@ class Portfolio:
         )
 
     def strategy_of(self, fill: Fill) -> str:
-        """Whose fill it is: as the connector says, by the order that we decided, or HEIR's; empty when it is not ours."""
+        """Whose fill it is: as the connector says, by the order that we decided, or STRATEGY's; empty when it is not ours."""
         if fill.external:
             return ""
         if fill.strategy:
             return fill.strategy
         command_id = self._by_mark.get(fill.client_order_id[-24:])
-        return self.orders[command_id].decided.command.strategy if command_id else HEIR
+        return self.orders[command_id].decided.command.strategy if command_id else STRATEGY
 
     def order_of(self, update: OrderUpdate) -> OrderState | None:
         """The order that an update is about; None when it is over or not ours."""

@@ -11,6 +11,9 @@ from common_models import Balance, Fill, OrderStatus, PlaceOrder
 from common_models.decimals import ZERO
 from trading.ledger import Ledger
 
+STRATEGY = "consensus"
+"""The plugins decide together, so that positions and orders belong to all of them (ADR 7)."""
+
 
 class PositionKey(NamedTuple):
     """Whose position it is."""

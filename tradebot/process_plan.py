@@ -98,7 +98,17 @@ def plan(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Pr
         specs.append(
             service("alerts", ("alerts",), uses_bus=True, uses_database=True, tells=True, needs=bus, after=after, wanted_port=port)
         )
-    specs.append(service("bot", ("bot",), uses_bus=True, needs=bus, after=(*connectors, "recorder"), wanted_port=settings.bot.port))
+    specs.append(
+        service(
+            "bot",
+            ("bot",),
+            uses_bus=True,
+            uses_database=True,  # to warm plugins up; it goes without when it must
+            needs=bus,
+            after=(*connectors, "recorder"),
+            wanted_port=settings.bot.port,
+        )
+    )
     return specs
 
 

@@ -65,6 +65,7 @@ async def test_a_message_of_every_kind_is_stored_in_one_batch(connection: asyncp
     assert stored.refused == []
     assert set(stored.rows) == {
         *(
+            "plugins",
             "trades",
             "tickers",
             "order_books",
@@ -101,7 +102,7 @@ async def test_a_replay_three_times_stores_once(connection: asyncpg.Connection) 
         random.Random(7).shuffle(batch)
         again = await writer.store(connection, batch)
         assert again.refused == []
-        assert again.duplicates == sum(first.rows.values()) - 4  # orders, balances, positions and instruments keep the latest only
+        assert again.duplicates == sum(first.rows.values()) - 5  # orders, balances, positions, plugins, instruments: the latest only
 
     for table, count in first.rows.items():
         assert await connection.fetchval(f"SELECT count(*) FROM {table}") == count, table

@@ -7,15 +7,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bot.decision_maker import STRATEGY
-from bot.portfolio import HEIR
+from bot.records import STRATEGY
 from common_models import Position
 
 D = Decimal
 
 
 def test_the_deciding_strategy_inherits_what_nobody_remembers(bot: Any) -> None:
-    assert HEIR == STRATEGY
     bot.bought(50_000)
     held = bot.held
     forgotten = replace(bot.fill(bot.orders[-1], 50_100, fee="0"), trade_id="90001", client_order_id="5" + "0" * 31, strategy="")

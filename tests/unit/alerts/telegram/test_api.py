@@ -18,7 +18,8 @@ from alerts.telegram import api as api_module
 from alerts.telegram.api import BotApi, Conflict, FloodControl, Refused, TelegramError, TokenRefused, Unreachable
 from runtime.logs import setup_logging
 from runtime.settings import LogSettings
-from tests.support.telegram_server import OWNER, BotApiServer, Fault, shown_html
+from tests.support.telegram_markup import shown_html
+from tests.support.telegram_server import OWNER, BotApiServer, Fault
 from tests.support.waiting import eventually
 
 CANARY = "7000001:CANARY_token-that_must_never_show"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.telegram.markup import MAX_CAPTION_UNITS, MAX_UNITS, Line, Style, bold, caption, clean, cut, plain, render, table, units
-from tests.support.telegram_server import shown_html, utf16_length
+from tests.support.telegram_markup import shown_html, utf16_length
 
 TEXTS = st.text(alphabet=st.characters(), max_size=300) | st.sampled_from(
     ["<b>", "&amp;", "</pre>", "🚨" * 50, "a" * 9000, "\x00\x1b[31m", "\ud83d"]
