@@ -32,7 +32,7 @@ class Probing:
         """Look again and again until `stop`; raises AuthRefused when the bus does not let us in."""
         while not stop.is_set():
             try:
-                reports = await probe.look(await self._open())
+                reports = await probe.look(self._open)
                 if reports:
                     self._take(reports)
             except AuthRefused:

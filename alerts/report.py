@@ -65,9 +65,7 @@ def key_of(alert: Alert) -> str:
 
 def cleaned(report: Report) -> Report:
     """The report as it may be shown: without passwords, tokens and control characters, whoever put them into it."""
-    names = {
-        name: _shown(getattr(report, name))[:MAX_NAME] for name in ("code", "event", "category", "source", "exchange", "symbol")
-    }
+    names: dict[str, Any] = {name: _shown(getattr(report, name))[:MAX_NAME] for name in NAMES}
     return replace(
         report,
         **names,

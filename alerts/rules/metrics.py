@@ -11,8 +11,8 @@ from pathlib import Path
 
 from alerts.report import Report
 from alerts.rules.models import MetricRule
+from alerts.rules.probes import OpenBus
 from alerts.rules.voice import Lasting, Memory, Voice
-from bus.connection import Connection
 from runtime import http_probe
 from runtime.clock import now_ns
 
@@ -32,7 +32,7 @@ class MetricProbe:
         self._rule = rule
         self._lasting = Lasting(voice, rule, memory)
 
-    async def look(self, bus: Connection) -> list[Report]:
+    async def look(self, bus: OpenBus) -> list[Report]:
         found: list[Report] = []
         for process, port in self._ports():
             found += await self._look_at(process, port)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,12 +25,16 @@ RUNS = frozenset({"ready", "done", "waiting", "starting", "stopping", "stopped"}
 """States of the supervisor that are no trouble, or belong to starting and stopping a stack."""
 
 
+OpenBus = Callable[[], Awaitable[Connection]]
+"""Gives the connection that probes share; raises BusError when the bus is away, which is no concern of those that do not ask."""
+
+
 class Probe(Protocol):
     """Looks at something outside the streams of messages; raises OSError or BusError when it cannot be looked at now."""
 
     every_s: float
 
-    async def look(self, bus: Connection) -> list[Report]: ...
+    async def look(self, bus: OpenBus) -> list[Report]: ...
 
 
 class ProcessProbe:
@@ -61,7 +65,7 @@ class RestartProbe(ProcessProbe):
         self._voice = voice
         self._memory = memory
 
-    async def look(self, bus: Connection) -> list[Report]:
+    async def look(self, bus: OpenBus) -> list[Report]:
         return list(self._look(self.processes() or []))
 
     def _look(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Report]:
@@ -82,7 +86,7 @@ class DownProbe(ProcessProbe):
         super().__init__(path)
         self._lasting = Lasting(voice, rule, memory)
 
-    async def look(self, bus: Connection) -> list[Report]:
+    async def look(self, bus: OpenBus) -> list[Report]:
         found: list[Report] = []
         for row in self.processes() or []:
             found += self._judge(str(row["name"]), str(row["state"]), str(row.get("last_end") or row.get("detail") or ""))
@@ -105,7 +109,7 @@ class DiskProbe:
         self._home = home
         self._limit_mb = limit_mb
 
-    async def look(self, bus: Connection) -> list[Report]:
+    async def look(self, bus: OpenBus) -> list[Report]:
         free_mb = shutil.disk_usage(self._home).free // MB
         values = {"path": str(self._home), "free_mb": str(free_mb), "limit_mb": str(self._limit_mb)}
         if free_mb < self._limit_mb:
@@ -121,10 +125,11 @@ class LagProbe:
         self._rule = rule
         self._names = [stream.name for stream in streams]
 
-    async def look(self, bus: Connection) -> list[Report]:
+    async def look(self, bus: OpenBus) -> list[Report]:
         found: list[Report] = []
+        connection = await bus()
         for name in self._names:
-            for group, entries in (await _lags(bus, name)).items():
+            for group, entries in (await _lags(connection, name)).items():
                 if self._rule.groups and group not in self._rule.groups:
                     continue
                 subject = f"{group}|{name}"
@@ -159,13 +164,14 @@ class DeadLetterProbe:
         self._memory = memory
         self._key = f"{voice.name}/seen"
 
-    async def look(self, bus: Connection) -> list[Report]:
+    async def look(self, bus: OpenBus) -> list[Report]:
         seen = self._memory.get(self._key)
-        last_id = (await stream_info(bus, self._name)).last_id
+        connection = await bus()
+        last_id = (await stream_info(connection, self._name)).last_id
         if seen is None or id_key(last_id) < id_key(seen):  # the first look, or the server lost the stream
             self._memory.put(self._key, last_id if seen is None else "0-0")
             return []
-        rows = await bus.command("XRANGE", self._name, f"({seen}", "+", "COUNT", MAX_LETTERS) if last_id != seen else []
+        rows = await connection.command("XRANGE", self._name, f"({seen}", "+", "COUNT", MAX_LETTERS) if last_id != seen else []
         return [self._letter(letter_id.decode(), fields) for letter_id, fields in rows]
 
     def _letter(self, letter_id: str, fields: Sequence[bytes]) -> Report:

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,12 +19,18 @@ import pytest
 
 import common_models as cm
 from alerts.alert_state import AlertPhase, AlertState
+from alerts.durable_tables import DurableTables
+from alerts.probing import Probing
+from alerts.report import Report
+from alerts.rules.models import RuleFile
+from alerts.rules.rule_book import RuleBook
+from bus.connection import Connection
 from bus.publisher import StreamPublisher
 from bus.streams import Streams
 from postgres import alert_store, migrate
 from postgres.pool import Link
 from runtime.clock import now_ns
-from runtime.settings import PostgresSettings
+from runtime.settings import PostgresSettings, Settings
 from tests.fakes.webhook_receiver import CANARY, Answer, WebhookReceiver
 from tests.support.servers import ServerProcess
 from tests.support.waiting import eventually
@@ -104,8 +110,7 @@ async def receiver() -> AsyncIterator[WebhookReceiver]:
 
 @pytest.fixture
 async def alerts(own_valkey: object, database_url: str, tmp_path: Path, receiver: WebhookReceiver) -> AsyncIterator[AlertsProcess]:
-    server: ServerProcess = own_valkey()  # type: ignore[operator]
-    process = AlertsProcess(tmp_path, server.url, database_url, receiver.url)
+    process = AlertsProcess(tmp_path, own_valkey().url, database_url, receiver.url)
     yield process
     if process.process is not None and process.process.returncode is None:
         await process.stop(signal.SIGKILL)
@@ -282,3 +287,36 @@ async def states_when(read: object, condition: object) -> dict[str, AlertState]:
 
 async def matches(alerts: AlertsProcess, pattern: re.Pattern[str]) -> bool:
     return bool(pattern.search(await alerts.get("/metrics")))
+
+
+async def test_consumers_that_lag_and_dead_letters_are_told(own_valkey: Callable[[], ServerProcess], tmp_path: Path) -> None:
+    rules = RuleFile.model_validate(
+        {"rules": {"lag": {"kind": "lag", "entries": 3, "for_s": 0}, "letters": {"kind": "dead_letter"}}}
+    )
+    server, stop = own_valkey(), asyncio.Event()
+    reports: list[Report] = []
+    tables = DurableTables(tmp_path)
+    book = RuleBook(rules.enabled, Settings.model_validate({"home": tmp_path}), tables)
+    tables.load()
+    for probe in book.probes.values():
+        probe.every_s = 0.05
+    publisher = StreamPublisher(server.url, "test")
+    await publisher.start()
+    connection = await Connection.open(server.url)
+    await connection.command("XGROUP", "CREATE", STREAMS.alerts.name, "slow", "0", "MKSTREAM")
+    probing = Probing(lambda: server.url, reports.extend, book.note_failure)
+    tasks = [asyncio.create_task(probing.run(name, probe, stop)) for name, probe in book.probes.items()]
+    for number in range(3):
+        publisher.put(STREAMS.alerts, alert(number))
+    await eventually(lambda: [report.title for report in reports] == ["slow is 3 entries behind on simulation:alerts"])
+    await connection.command("XGROUP", "SETID", STREAMS.alerts.name, "slow", "$")
+    await eventually(lambda: [report.resolves for report in reports] == [False, True])
+    letter = ("stream", "s", "entry_id", "1-1", "group", "bot", "error", "ValueError: x", "payload", b"\x00\xff")
+    await connection.command("XADD", STREAMS.dead_letters.name, "*", *letter)
+    await eventually(lambda: reports[-1].title == "bot gave up on a message of s: ValueError: x")
+    assert book.errors == 0
+    stop.set()
+    await asyncio.gather(*tasks)
+    probing.close()
+    connection.close()
+    await publisher.close()

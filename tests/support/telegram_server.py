@@ -46,8 +46,6 @@ UPDATE_KINDS = frozenset(
         "poll",
     ]
 )
-    ["b", "strong", "i", "em", "u", "ins", "s", "strike", "del", "span", "tg-spoiler", "tg-emoji", "a", "code", "pre", "blockquote"]
-)
 _COMMAND = re.compile(r"[a-z0-9_]{1,32}")
 
 
