@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -58,7 +59,9 @@ async def test_a_home_that_holds_something_or_runs_is_left_alone(tmp_path: Path)
     (home / "journal/simulation/binance-main.journal").write_text("precious")
     with pytest.raises(BackupError, match="--force"):
         await restore(settings(tmp_path), path, {"home": home})
-    ProcessLock(home / "run", "bot").claim()
+    lock = ProcessLock(home / "run", "bot").claim()
+    assert lock is not None
     with pytest.raises(BackupError, match=r"still running .*bot"):
         await restore(settings(tmp_path), path, {"home": home}, force=True)
+    os.close(lock)
     assert (home / "journal/simulation/binance-main.journal").read_text() == "precious"

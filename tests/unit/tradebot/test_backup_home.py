@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,7 @@ def test_whoever_holds_a_lock_or_a_pid_file_runs(tmp_path: Path) -> None:
         fcntl.flock(pid, fcntl.LOCK_EX)
         assert running(homes) == ["recorder", "bot"]
     assert lock is not None
+    os.close(lock)
 
 
 def test_a_folder_of_homes_has_one_for_each_service(tmp_path: Path) -> None:
