@@ -46,10 +46,20 @@ class PluginFolder:
         self._known: dict[str, Seen] = {}
         self._young: dict[str, Seen] = {}
         self._missing: set[str] = set()
+        self.trouble = ""  # why the folder cannot be read
 
     def look(self) -> Changes:
-        """What has changed since the last look. A file is gone when two looks in a row do not find it: editors replace files."""
-        now_ns, found = time.time_ns(), dict(self._scan())
+        """What has changed since the last look. A file is gone when two looks in a row do not find it: editors replace files.
+
+        While the folder itself cannot be read, nothing has: a mount that went away must not close positions.
+        """
+        now_ns = time.time_ns()
+        try:
+            found = dict(self._scan())
+        except OSError as error:
+            self.trouble = f"{self.directory}: {error.strerror}"
+            return Changes()
+        self.trouble = ""
         present: list[str] = []
         young: dict[str, Seen] = {}
         for path, seen in found.items():
@@ -77,7 +87,7 @@ class PluginFolder:
         count = 0
         while folders:
             folder, depth = folders.pop()
-            for entry in _entries(folder):
+            for entry in _entries(folder, must_be=depth == 0):
                 if entry.name.startswith(("_", ".")):
                     continue
                 try:
@@ -91,11 +101,14 @@ class PluginFolder:
                     continue  # it went while we looked
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: Path, *, must_be: bool) -> list[os.DirEntry[str]]:
+    """What is in a folder; raises OSError for one that must be there and cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except OSError:
+        if must_be:
+            raise
         return []
 
 

@@ -177,7 +177,8 @@ class PluginLifecycle:
         try:
             source = await asyncio.to_thread(read_source, folder / path, folder)
         except FileNotFoundError:
-            await self._remove(slot)
+            if folder.is_dir():
+                await self._remove(slot)
             return
         except PluginRefused as error:
             self._refuse(slot, str(error))
@@ -356,6 +357,10 @@ class PluginLifecycle:
 
     def _bury_the_missing(self) -> None:
         """Plugins whose file went while no bot ran, and those that are configured and have none."""
+        if self._folder.trouble:
+            text = f"the plugin folder cannot be read, so no plugin runs: {self._folder.trouble}"
+            self._host.plugin_alert(AlertLevel.ERROR, "PLUGIN_FOLDER_UNREADABLE", text, "")
+            return
         folder, names = self._settings.plugins_dir, {slot.name for slot in self.slots.by_path.values()}
         for name, known in self._registry.known():
             if known.path not in self.slots.by_path:

@@ -63,11 +63,24 @@ def test_a_removed_file_is_gone_once_and_may_come_back(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_or_links_out_of_itself_has_no_files(tmp_path: Path) -> None:
-    assert PluginFolder(tmp_path / "none").look() == Changes()
+    folder = PluginFolder(tmp_path / "none")
+    assert folder.look() == Changes()
+    assert "No such file or directory" in folder.trouble
     write(tmp_path / "outside/a.py")
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins/link").symlink_to(tmp_path / "outside")
     assert PluginFolder(tmp_path / "plugins").look() == Changes()
+
+
+def test_when_the_folder_itself_goes_away_no_file_is_gone(tmp_path: Path) -> None:
+    write(tmp_path / "plugins/a.py")
+    folder = PluginFolder(tmp_path / "plugins")
+    folder.look()
+    (tmp_path / "plugins").rename(tmp_path / "elsewhere")
+    assert [folder.look(), folder.look(), folder.look()] == [Changes()] * 3
+    (tmp_path / "elsewhere").rename(tmp_path / "plugins")
+    assert folder.look() == Changes()
+    assert folder.trouble == ""
 
 
 def test_a_broken_link_is_told_so_that_somebody_can_say_what_is_wrong_with_it(tmp_path: Path) -> None:

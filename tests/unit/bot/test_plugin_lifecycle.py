@@ -224,6 +224,22 @@ def test_a_file_that_went_while_no_bot_ran_is_settled_at_the_next_start(make_bot
     assert bot.orders[-1].reduce_only
 
 
+def test_when_the_folder_cannot_be_read_no_plugin_counts_as_removed(make_bot: Any) -> None:
+    bot = make_bot({"counter.py": COUNTER}).ready()
+    bot.tick(50_000)
+    bot.filled(bot.orders[-1], 50_000)
+    folder: Path = bot.settings.bot.plugins_dir
+    bot._arguments = (bot._arguments[0], folder, *bot._arguments[2:])
+    folder.rename(folder.with_name("elsewhere"))
+    bot.look()
+    assert newest(bot, "counter").state is PluginState.RUNNING
+    bot = bot.again().ready()
+    bot.tick(50_000)
+
+    assert set(alerts(bot)) == {"PLUGIN_FOLDER_UNREADABLE"}
+    assert bot.orders == []
+
+
 def test_two_files_of_one_name_are_one_that_runs_and_one_that_says_why_not(make_bot: Any) -> None:
     bot = make_bot({"counter.py": COUNTER})
     drop(bot, "another.py", COUNTER)
