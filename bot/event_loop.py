@@ -20,8 +20,9 @@ from bot.order_desk import OrderDesk
 from bot.order_planner import OrderPlanner
 from bot.plugin_handler import CALLBACK_TYPES, PluginHandler, Turns
 from bot.plugin_host import PluginHost
-from bot.plugin_lifecycle import PluginLifecycle, Workers
+from bot.plugin_lifecycle import PluginLifecycle
 from bot.plugin_registry import PluginRegistry, RegistryError
+from bot.plugin_starter import Workers
 from bot.portfolio import Portfolio
 from bot.records import STRATEGY, PositionKey
 from bot.storage import Storage, StorageError

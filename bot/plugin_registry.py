@@ -127,6 +127,11 @@ class PluginRegistry:
         known = self._memory.known.get(name)
         return known.path if known else ""
 
+    def when_gone(self, name: str) -> str:
+        """What a plugin said shall become of its positions; `keep` when it never ran."""
+        known = self._memory.known.get(name)
+        return known.when_gone if known else "keep"
+
     def version_of(self, path: str) -> str:
         """The version of this file that ran last; empty when none did."""
         return next((known.version for known in self._memory.known.values() if known.path == path), "")

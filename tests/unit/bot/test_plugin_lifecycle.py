@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bot.isolation.workers import WorkerGone
 from common_models import Alert, AlertLevel, ControlAction, Decision, PluginMode, PluginState, PluginStatus, Signal, Verdict
 from tests.unit.bot.conftest import OBEDIENT
 
@@ -145,14 +146,50 @@ def test_a_change_that_cannot_run_leaves_the_old_version_at_work(make_bot: Any, 
     assert newest(bot, "counter").reason == ""
 
 
-def test_a_state_that_cannot_be_saved_leaves_the_old_version_at_work(make_bot: Any) -> None:
+def test_when_the_old_version_cannot_say_its_state_the_new_one_starts_without_it(make_bot: Any) -> None:
     bot = make_bot().ready()
     drop(bot, "counter.py", COUNTER.replace('return {"seen": self.seen}', "return object()"))
+    bot.tick(50_000)
     drop(bot, "counter.py", COUNTER)
     bot.tick(50_000)
 
+    assert alerts(bot) == []
+    assert "PLUGIN_STATE_LOST" in alerts(bot, AlertLevel.WARNING)
+    assert [(signal.reason, signal.version) for signal in bot.said(Signal)][-1] == ("1", version(COUNTER))
+
+
+def test_when_the_old_version_dies_during_the_take_over_the_new_one_is_not_blamed(make_bot: Any) -> None:
+    bot = make_bot().ready()
+    drop(bot, "counter.py", COUNTER)
+    old = bot.workers.made["counter"]
+
+    async def die() -> bytes:
+        old.on_gone("endless loop")
+        raise WorkerGone("endless loop")
+
+    old.save = die
+    drop(bot, "counter.py", COUNTER + "# changed\n")
+    bot.tick(50_000)
+
+    status = newest(bot, "counter")
+    assert (status.state, status.version) == (PluginState.RUNNING, version(COUNTER + "# changed\n"))
+    assert bot.said(Signal)[-1].version == status.version
+
+
+def test_when_the_new_version_dies_as_it_takes_over_it_is_not_taken_for_running(make_bot: Any) -> None:
+    bot = make_bot().ready()
+    drop(bot, "counter.py", COUNTER)
+    old = bot.workers.made["counter"]
+
+    async def stop_while_the_new_one_dies() -> None:
+        bot.workers.made["counter"].on_gone("ended itself")
+
+    old.stop = stop_while_the_new_one_dies
+    drop(bot, "counter.py", COUNTER + "# changed\n")
+    bot.look()
+
     assert alerts(bot) == ["PLUGIN_ROLLED_BACK"]
-    assert [signal.reason for signal in bot.said(Signal)] == ["1"]
+    assert newest(bot, "counter").version == version(COUNTER)
 
 
 def test_a_new_version_that_misbehaves_soon_gives_the_place_back(make_bot: Any) -> None:
