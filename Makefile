@@ -11,7 +11,7 @@ run: $(INSTALLED)
 	@$(BIN)/tradebot up
 
 test: $(INSTALLED)
-	$(BIN)/pytest -m "not chaos and not ops"
+	$(BIN)/pytest -m "not chaos and not ops" -n 2 --dist loadfile
 
 install: $(INSTALLED)
 
