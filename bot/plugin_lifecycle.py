@@ -172,6 +172,7 @@ class PluginLifecycle:
         self.slots.by_path.pop(slot.path, None)
         when_gone = self._registry.when_gone(slot.name)
         await self._starter.end(slot)
+        self._starter.end_troubles(slot)
         self.slots.become(slot, PluginState.REMOVED, "its file was removed")
         self._host.plugin_alert(AlertLevel.INFO, "PLUGIN_REMOVED", f"plugin {slot.name}: {slot.path} was removed", slot.name)
         self._starter.settle_positions(slot.name, when_gone)

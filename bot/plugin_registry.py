@@ -46,6 +46,7 @@ class Memory(msgspec.Struct):
     words: dict[str, Word] = {}
     quarantined: dict[str, str] = {}  # version: reason
     known: dict[str, Known] = {}
+    troubles: dict[str, list[tuple[str, str]]] = {}  # path: (alert code, plugin)
     heard_ns: int = 0
 
 
@@ -139,6 +140,22 @@ class PluginRegistry:
     def known(self) -> Iterator[tuple[str, Known]]:
         """The plugins that ran, in this life or an earlier one."""
         return iter(list(self._memory.known.items()))
+
+    # -- what people were told
+
+    def note_trouble(self, path: str, code: str, name: str) -> None:
+        """An alert of this code about the file's plugin is open."""
+        troubles = self._memory.troubles.setdefault(path, [])
+        if (code, name) not in troubles:
+            troubles.append((code, name))
+            self._write()
+
+    def end_troubles(self, path: str) -> list[tuple[str, str]]:
+        """The alerts, as code and plugin, that are over now."""
+        troubles = self._memory.troubles.pop(path, [])
+        if troubles:
+            self._write()
+        return troubles
 
     # -- every version
 

@@ -108,6 +108,7 @@ class PluginStarter:
             await worker.stop()
             await self.end(slot)
             slot.name = facts.name
+            self.end_troubles(slot)
             self._slots.become(slot, PluginState.DISABLED, self._why_off(facts.name))
             return True
         feed = PluginFeed(facts.name, worker, shadow=mode is PluginMode.SHADOW)
@@ -136,6 +137,8 @@ class PluginStarter:
         facts = feed.worker.facts
         slot.name, slot.feed, slot.since_s = facts.name, feed, monotonic_s()
         slot.mode = PluginMode.SHADOW if feed.shadow else PluginMode.LIVE
+        if feed.worker.version == slot.file_version:
+            self.end_troubles(slot)
         self._registry.note(facts.name, Known(slot.path, feed.worker.version, facts.when_gone))
 
     # -- taking over
@@ -220,7 +223,20 @@ class PluginStarter:
             self._slots.become(slot, PluginState.QUARANTINED if misbehaved else PluginState.BROKEN, reason)
             text, code = reason, "PLUGIN_QUARANTINED" if misbehaved else "PLUGIN_BROKEN"
         if not known:
-            self._host.plugin_alert(AlertLevel.ERROR, code, text, slot.name)
+            self._tell_trouble(slot, code, text)
+
+    def _tell_trouble(self, slot: Slot, code: str, text: str) -> None:
+        """Tell a person; that it is over is told as well, in a later life if need be."""
+        self._host.plugin_alert(AlertLevel.ERROR, code, text, slot.name)
+        try:
+            self._registry.note_trouble(slot.path, code, slot.name)
+        except OSError as error:
+            log.error("plugin.trouble_not_durable", plugin=slot.name, code=code, reason=str(error))  # noqa: TRY400 a full disk
+
+    def end_troubles(self, slot: Slot) -> None:
+        """The file runs as it is, or shall not run, or is gone: what was told about it is over."""
+        for code, name in self._registry.end_troubles(slot.path):
+            self._host.plugin_alert(AlertLevel.INFO, code, f"plugin {name} ({slot.path}): over", name, resolves=True)
 
     async def end(self, slot: Slot) -> None:
         """End what runs, orderly."""
@@ -257,10 +273,10 @@ class PluginStarter:
         if previous and previous != version and monotonic_s() - slot.since_s < PROBATION_S:
             self._registry.note(feed.name, Known(slot.path, previous, facts.when_gone))
             text = f"plugin {feed.name}: version {version} {reason}; version {previous} goes on"
-            self._host.plugin_alert(AlertLevel.ERROR, "PLUGIN_ROLLED_BACK", text, feed.name)
+            self._tell_trouble(slot, "PLUGIN_ROLLED_BACK", text)
             self._want(slot.path)
             return
         self._slots.become(slot, PluginState.QUARANTINED, reason)
         text = f"plugin {feed.name} ({slot.path}, version {version}) was ended: {reason}"
-        self._host.plugin_alert(AlertLevel.ERROR, "PLUGIN_QUARANTINED", text, feed.name)
+        self._tell_trouble(slot, "PLUGIN_QUARANTINED", text)
         self.settle_positions(feed.name, facts.when_gone)

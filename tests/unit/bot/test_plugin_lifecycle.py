@@ -220,6 +220,23 @@ def test_a_broken_file_costs_itself_only_and_runs_once_it_is_mended(make_bot: An
     assert newest(bot, "counter").state is PluginState.RUNNING
 
 
+def resolved(bot: Any) -> list[str]:
+    return [alert.code for alert in bot.said(Alert) if alert.resolves]
+
+
+def test_what_was_told_of_a_plugin_is_over_when_its_file_runs_or_is_gone_in_a_later_life_too(make_bot: Any) -> None:
+    bot = make_bot().ready()
+    drop(bot, "counter.py", "x = = 1\n")
+    assert resolved(bot) == []
+    bot = bot.again()
+    drop(bot, "counter.py", COUNTER)
+    assert resolved(bot) == ["PLUGIN_BROKEN"]
+    drop(bot, "counter.py", "x = = 1\n")
+    (bot.settings.bot.plugins_dir / "counter.py").unlink()
+    bot.look()
+    assert resolved(bot) == ["PLUGIN_BROKEN", "PLUGIN_ROLLED_BACK"]
+
+
 def test_a_removed_file_is_gone_and_its_positions_are_closed_if_it_said_so(make_bot: Any) -> None:
     bot = make_bot({"counter.py": COUNTER}).ready()
     bot.tick(50_000)
