@@ -25,6 +25,7 @@ from common_models import (
     AlertLevel,
     AnyMessage,
     Control,
+    ControlAction,
     Decision,
     Fill,
     OrderStatus,
@@ -193,6 +194,10 @@ class ClosedWatcher(Watcher):
         yield self._voice.say(subject, values, message.closed_ns)
 
 
+RELEASES = {ControlAction.RESUME: ControlAction.HALT, ControlAction.CONTINUE: ControlAction.PAUSE}
+"""What a word puts an end to: of the same target, or of all when it has none."""
+
+
 class ControlWatcher(Watcher):
     sees = (Control,)
 
@@ -202,10 +207,17 @@ class ControlWatcher(Watcher):
 
     def see(self, message: AnyMessage, now_ns: int) -> Iterator[Report]:
         assert isinstance(message, Control)
-        if message.action in self._actions:
-            target = message.target or "everything"
-            values = {"action": message.action.value, "actor": message.actor, "reason": message.reason, "target": target}
-            yield self._voice.say(f"{message.action}|{target}", values, message.created_at_ns)
+        if message.action not in self._actions:
+            return
+        target = message.target or "everything"
+        values = {"action": message.action.value, "actor": message.actor, "reason": message.reason, "target": target}
+        said = self._voice.say(f"{message.action}|{target}", values, message.created_at_ns)
+        released = RELEASES.get(message.action)
+        if released is not None:  # told as what it is, and open for nobody; what it releases is over without further words
+            subject = f"{released}|{message.target}" if message.target else released.value
+            yield replace(self._voice.say(subject, values, message.created_at_ns, resolves=True), notify="off")
+            said = replace(said, one_off=True)
+        yield said
 
 
 class AlertWatcher:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import common_models as cm
 from alerts.durable_tables import DurableTables
-from alerts.report import Report
+from alerts.report import Report, ends
 from alerts.rules.metrics import series
 from alerts.rules.models import RuleFile, rendered
 from alerts.rules.probes import DownProbe, RestartProbe
@@ -265,7 +265,26 @@ def test_gaps_that_stay_are_told_and_healed_ones_are_not(tmp_path: Path) -> None
 def test_the_emergency_stop_is_told(tmp_path: Path) -> None:
     rules = Rules(tmp_path, stop={"kind": "control", "actions": ["halt", "resume"], "level": "error"})
     words = [cm.Control(action=action, actor="anna", reason="drill", created_at_ns=1) for action in cm.ControlAction]
-    assert titles(rules.see(*words)) == ["halt everything by anna: drill", "resume everything by anna: drill"]
+    halted, over, resumed = rules.see(*words)
+    assert titles([halted, resumed]) == ["halt everything by anna: drill", "resume everything by anna: drill"]
+    assert (halted.one_off, resumed.one_off) == (False, True)
+    assert over.resolves
+    assert ends(over.key, halted.key)
+
+
+def test_a_release_of_one_target_leaves_the_others_stopped(tmp_path: Path) -> None:
+    rules = Rules(tmp_path, stop={"kind": "control", "actions": ["halt", "resume"], "level": "error"})
+    words = [
+        cm.Control(action=action, actor="anna", reason="drill", created_at_ns=1, target=target)
+        for action, target in (
+            (cm.ControlAction.HALT, "binance"),
+            (cm.ControlAction.HALT, None),
+            (cm.ControlAction.RESUME, "binance"),
+        )
+    ]
+    binance, everything, over, _ = rules.see(*words)
+    assert ends(over.key, binance.key)
+    assert not ends(over.key, everything.key)
 
 
 def test_an_alert_of_another_process_is_told_as_it_is_or_as_a_rule_says(tmp_path: Path) -> None:
