@@ -28,8 +28,8 @@ PLUGINS = (
 )
 
 
-def tick_to_order(rate: int = 1_000, seconds: float = 10.0, *, fsync: bool = True) -> dict[str, Any]:
-    """Latencies in microseconds and the CPU that the processes used, percent of one core."""
+def tick_to_order(rate: int = 1_000, seconds: float = 10.0, *, fsync: bool = True, in_process: bool = False) -> dict[str, Any]:
+    """Latencies in microseconds and the CPU seconds that the processes used; `in_process` leaves the plugin's process out."""
     with running() as run:
         url = run.valkey()
         server = frame_server(run, 0, rate, seconds)
@@ -46,7 +46,7 @@ def tick_to_order(rate: int = 1_000, seconds: float = 10.0, *, fsync: bool = Tru
             "TRADEBOT__BOT__RISK__MIN_OPINIONS": "1",
             "TRADEBOT__LOG__LEVEL": "WARNING",
         }
-        run.python("bot", "tradebot", "bot", env=env)
+        run.python("bot", *(("bench.bot_in_process",) if in_process else ("tradebot", "bot")), env=env)
         wait_for((run.directory / "run/bot.port").exists, "the bot")
         run.python("connector", "tradebot", "connector", "binance", env=env)
         result = line(server)
@@ -60,6 +60,7 @@ def tick_to_order(rate: int = 1_000, seconds: float = 10.0, *, fsync: bool = Tru
         return {
             "rate": rate,
             "fsync": fsync,
+            "in_process": in_process,
             "orders": len(delays_us),
             "p50_us": round(statistics.median(delays_us)),
             "p99_us": round(delays_us[int(len(delays_us) * 0.99)]),
@@ -85,5 +86,19 @@ async def _causes(url: str) -> dict[str, int]:
     }
 
 
+def isolation(pairs: int = 3, seconds: float = 5.0) -> dict[str, Any]:
+    """What the process of a plugin adds to the median, microseconds: pairs of runs, taking turns, journal by write(2)."""
+    runs = [
+        (tick_to_order(seconds=seconds, fsync=False, in_process=inside), inside) for _ in range(pairs) for inside in (True, False)
+    ]
+    inside = [run["p50_us"] for run, is_inside in runs if is_inside]
+    outside = [run["p50_us"] for run, is_inside in runs if not is_inside]
+    return {
+        "in_process_p50_us": inside,
+        "own_process_p50_us": outside,
+        "added_p50_us": statistics.median(outside) - statistics.median(inside),
+    }
+
+
 if __name__ == "__main__":
-    print(json.dumps([tick_to_order(fsync=True), tick_to_order(fsync=False)], indent=1))
+    print(json.dumps([tick_to_order(fsync=True), tick_to_order(fsync=False), isolation()], indent=1))

@@ -56,12 +56,20 @@ def run(settings: Settings) -> int:
 
 
 async def main(service: Service) -> None:
+    """Trade until `service.stop` is set, each plugin in a process of its own."""
+    nursery = Nursery(service.settings.bot.worker, service.settings.home / "logs" / "plugins")
+    try:
+        await trade(service, nursery)
+    finally:
+        await nursery.close()
+
+
+async def trade(service: Service, workers: Workers) -> None:
     """Trade until `service.stop` is set, then leave nothing unwritten."""
     settings, url = service.settings, bus_url(service.settings)
     publisher = StreamPublisher(url, producer=NAME)
-    nursery = Nursery(settings.bot.worker, settings.home / "logs" / "plugins")
-    loop = EventLoop(settings, publisher, nursery)
-    nursery.on_lost = loop.lifecycle.workers_died
+    loop = EventLoop(settings, publisher, workers)
+    workers.on_lost = loop.lifecycle.workers_died
     loop.open()
     try:
         await publisher.start()
@@ -80,7 +88,6 @@ async def main(service: Service) -> None:
             tasks.create_task(loop.keep_house(service), name="housekeeping")
         loop.desk.flush_denials(everything=True)
     finally:
-        await nursery.close()
         left = await publisher.close(STOP_GRACE_S)
         if left:
             log.warning("bot.unpublished_at_stop", messages=left)

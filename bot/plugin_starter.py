@@ -29,7 +29,12 @@ _NAME = re.compile(rb"^\s+name\b[^=\n]*=\s*[\"']([a-z][a-z0-9_]{0,31})[\"']", re
 
 
 class Workers(Protocol):
-    """Where workers come from; `bot.isolation.workers.Nursery` is the real one."""
+    """Where workers come from; `bot.isolation.workers.Nursery` is the real one.
+
+    `on_lost` is called when all workers are gone at once, by no fault of a plugin.
+    """
+
+    on_lost: Callable[[], None] | None
 
     async def open(self, source: PluginSource, settings: Mapping[str, object], markets: tuple[Market, ...]) -> Worker:
         """A worker that has loaded the file; raises PluginRefused, WorkerGone, or NurseryGone when no plugin is to blame."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from bot.event_loop import EventLoop
+from bot.isolation.in_process import InProcessWorkers
 from bot.warm_up import keep_warm, past_candles
 from bus.memory import MemoryBus, MemoryPublisher
 from common_models import Candle
@@ -18,7 +19,6 @@ from runtime.clock import now_ns
 from runtime.settings import PostgresSettings, Settings
 from strategy import Market
 from strategy.testing import candles
-from tests.support.local_workers import LocalWorkers
 from tests.support.waiting import eventually
 
 MARKET = Market("binance", "BTC/USDT")
@@ -53,7 +53,7 @@ async def test_cold_plugins_are_warmed_up_from_the_history(database_url: str, tm
             "exchanges": {"binance": {"port": 0, "symbols": ["BTC/USDT"]}},
         }
     )
-    workers = LocalWorkers()
+    workers = InProcessWorkers()
     loop = EventLoop(settings, MemoryPublisher(MemoryBus(), "bot"), workers)
     loop.start()
     async with asyncio.TaskGroup() as tasks:

@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from bot.event_loop import EventLoop
+from bot.isolation.in_process import InProcessWorkers
 from bus.client import open_redis
 from bus.codec import MAX_MESSAGE_BYTES, CodecError, decode, encode
 from bus.consumer import StreamConsumer
@@ -32,7 +33,6 @@ from postgres.thinning import Thinner
 from runtime.settings import PostgresSettings, Settings
 from tests.fakes.binance_fake import FakeBinance
 from tests.fakes.trading_desk import Desk
-from tests.support.local_workers import LocalWorkers
 from tests.support.mutations import mutate
 from tests.support.waiting import eventually
 from tests.unit.postgres.samples import NOW_NS, one_of_each, trade
@@ -129,7 +129,7 @@ async def test_rubbish_in_the_account_streams_books_nothing_and_the_bot_starts_a
     rng, settings = random.Random(SEED), Settings.model_validate({"home": tmp_path, "exchanges": {"binance": {"port": 0}}})
     stream = Streams(mode).account("binance", "main", "fills")
     publisher = StreamPublisher(valkey_url, "bot")
-    loop = EventLoop(settings, publisher, LocalWorkers())
+    loop = EventLoop(settings, publisher, InProcessWorkers())
     loop.open()
     await publisher.start()
     consumer = StreamConsumer(valkey_url, [stream], "bot", "bot", block_ms=100)
@@ -147,7 +147,7 @@ async def test_rubbish_in_the_account_streams_books_nothing_and_the_bot_starts_a
     await publisher.close()
     loop.close()
 
-    again = EventLoop(settings, publisher, LocalWorkers())
+    again = EventLoop(settings, publisher, InProcessWorkers())
     again.open()
     assert again.portfolio.quantity(key) == 3
     again.close()

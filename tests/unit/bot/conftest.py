@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import force_setattr
 
 from bot.event_loop import EventLoop
+from bot.isolation.in_process import InProcessWorkers
 from bot.records import PositionKey
 from bus.codec import decode, encode
 from bus.interfaces import Delivery
@@ -38,7 +39,6 @@ from common_models import (
 )
 from runtime.settings import Settings
 from strategy.testing import candles
-from tests.support.local_workers import LocalWorkers
 
 D = Decimal
 M = TypeVar("M", bound=Message)
@@ -136,7 +136,7 @@ class Bot:
         )
         self.now_ns = START_NS
         self.publisher = RecordingPublisher()
-        self.workers, self.turns = LocalWorkers(), ManualTurns()
+        self.workers, self.turns = InProcessWorkers(), ManualTurns()
         self.loop = EventLoop(self.settings, self.publisher, self.workers, lambda: self.now_ns, self.turns)
         self.loop.open()
         self.loop.start()

@@ -1,4 +1,4 @@
-"""Plugins without processes: the same runner, called directly, so that a test of the bot is quick and has one order of events."""
+"""Plugins without processes, for tests, benchmarks and backtests: the same runner, called directly, with one order of events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from common_models import Candle, MarketEvent
 from strategy import Market, PluginError
 
 
-class LocalWorker:
+class InProcessWorker:
     """As `bot.isolation.workers.Worker`, but every answer comes before the request returns."""
 
     def __init__(self, source: PluginSource, settings: Mapping[str, object], markets: Sequence[Market]) -> None:
@@ -80,15 +80,16 @@ class LocalWorker:
             self.on_gone(self.runner.over)
 
 
-class LocalWorkers:
-    """Makes local workers; `made` has them by plugin name, the newest of each."""
+class InProcessWorkers:
+    """Makes such workers; `made` has them by plugin name, the newest of each. Nobody loses them, so `on_lost` is never called."""
 
     def __init__(self) -> None:
-        self.made: dict[str, LocalWorker] = {}
+        self.on_lost: Callable[[], None] | None = None
+        self.made: dict[str, InProcessWorker] = {}
 
-    async def open(self, source: PluginSource, settings: Mapping[str, object], markets: Sequence[Market]) -> LocalWorker:
+    async def open(self, source: PluginSource, settings: Mapping[str, object], markets: Sequence[Market]) -> InProcessWorker:
         try:
-            worker = LocalWorker(source, settings, markets)
+            worker = InProcessWorker(source, settings, markets)
         except PluginError as error:
             raise PluginRefused(str(error)) from error
         self.made[worker.facts.name] = worker
