@@ -1,6 +1,6 @@
 """`make bench`: every benchmark, side by side with the machine's own limits, as one JSON object.
 
-`python -m bench frames tick_to_order recorder resources` runs the named ones only.
+`python -m bench frames tick_to_order isolation recorder resources` runs the named ones only.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import Any
 from bench.frames import latency, throughput
 from bench.recorder import recorder
 from bench.resources import resources, start_up
-from bench.tick_to_order import tick_to_order
+from bench.tick_to_order import isolation, tick_to_order
 
 RUNS = 3
 
 BENCHMARKS: dict[str, Callable[[], Any]] = {
     "frames": lambda: {"throughput": [throughput() for _ in range(RUNS)], "latency": [latency(rate) for rate in (1_000, 10_000)]},
     "tick_to_order": lambda: [tick_to_order(fsync=fsync) for _ in range(RUNS) for fsync in (False, True)],
+    "isolation": isolation,
     "recorder": recorder,
     "resources": lambda: {"start_up": start_up(), "rates": [resources(rate) for rate in (0, 100, 1_000)]},
 }

@@ -67,7 +67,9 @@ def start_up() -> dict[str, float]:
 
 
 def _up(run: Run, env: dict[str, str]) -> None:
-    ports = {f"TRADEBOT__{section}__PORT": "0" for section in ("BUS", "POSTGRES", "BOT", "RECORDER", "EXCHANGES__BINANCE")}
+    ports = {
+        f"TRADEBOT__{section}__PORT": "0" for section in ("BUS", "POSTGRES", "BOT", "RECORDER", "ALERTS", "EXCHANGES__BINANCE")
+    }
     if "TRADEBOT__EXCHANGES" in env:
         del ports["TRADEBOT__EXCHANGES__BINANCE__PORT"]
     run.start("up", [sys.executable, "-m", "tradebot", "up"], {"TRADEBOT_HOME": str(run.directory), **ports, **env})
@@ -90,8 +92,8 @@ def _pids(run: Run) -> dict[str, int]:
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:
-    """PostgreSQL is many processes; the services are the supervisor's children and are counted by themselves."""
-    return [process] if "tradebot" in process.cmdline() else [process, *process.children(recursive=True)]
+    """PostgreSQL is many processes, the bot has one for each plugin; the supervisor's children are counted by themselves."""
+    return [process] if process.cmdline()[-2:] == ["tradebot", "up"] else [process, *process.children(recursive=True)]
 
 
 def _tree_pss_mb(process: psutil.Process) -> float:

@@ -88,11 +88,11 @@ async def _causes(url: str) -> dict[str, int]:
 
 def isolation(pairs: int = 3, seconds: float = 5.0) -> dict[str, Any]:
     """What the process of a plugin adds to the median, microseconds: pairs of runs, taking turns, journal by write(2)."""
-    runs = [
-        (tick_to_order(seconds=seconds, fsync=False, in_process=inside), inside) for _ in range(pairs) for inside in (True, False)
-    ]
-    inside = [run["p50_us"] for run, is_inside in runs if is_inside]
-    outside = [run["p50_us"] for run, is_inside in runs if not is_inside]
+    medians: dict[bool, list[int]] = {True: [], False: []}
+    for in_process in (True, False) * pairs:
+        run = tick_to_order(seconds=seconds, fsync=False, in_process=in_process)
+        medians[in_process].append(run["p50_us"])
+    inside, outside = medians[True], medians[False]
     return {
         "in_process_p50_us": inside,
         "own_process_p50_us": outside,

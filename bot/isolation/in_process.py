@@ -20,8 +20,8 @@ class InProcessWorker:
         self.runner = Runner(source.path, source.code, settings, self._markets)
         self.version = source.version
         self.pid = 0
-        self.on_done: Callable[[Done], None] = lambda done: None
-        self.on_gone: Callable[[str], None] = lambda reason: None
+        self.on_done: Callable[[Done], None] = _nobody
+        self.on_gone: Callable[[str], None] = _nobody
         self.stopped = False
         self.waiting: list[Callable[[], None]] | None = None  # a list: answers are kept back until a test gives them
 
@@ -94,3 +94,7 @@ class InProcessWorkers:
             raise PluginRefused(str(error)) from error
         self.made[worker.facts.name] = worker
         return worker
+
+
+def _nobody(_: object) -> None:
+    """Until somebody wants to hear."""
