@@ -13,11 +13,11 @@ from pathlib import Path
 from runtime.backoff import Backoff
 from runtime.clock import monotonic_s
 from runtime.settings import Settings
+from tradebot.bundled_server import ServerError
 from tradebot.exit_codes import ExitCode
 from tradebot.ports import NoFreePort
 from tradebot.process_lock import ProcessLock
 from tradebot.process_plan import ProcessSpec
-from tradebot.servers import ServerError
 from tradebot.story import Story
 
 STARTING_POLL_S = 0.05

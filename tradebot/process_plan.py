@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 from runtime import http_probe
 from runtime.settings import ExchangeSettings, Mode, Settings
+from tradebot.bundled_server import BundledServer
+from tradebot.bundled_servers import bundled_servers
 from tradebot.child_environment import child_environment
-from tradebot.servers import BundledServer, bundled_servers
 
 STOP_STAGES = ("bot", "connector", "recorder", "alerts", "simulator", "migrations", "postgres", "valkey")
 """First those who decide, then those who send, then those who store and tell; last the servers, when nobody writes any more."""

@@ -20,8 +20,8 @@ from typing import ClassVar
 import psutil
 
 from runtime.endpoints import write_private
+from tradebot.bundled_server import HOST, BundledServer, ServerError
 from tradebot.private_files import private_directory, secret
-from tradebot.servers import HOST, BundledServer, ServerError
 
 USER = "tradebot"
 DATABASE = "tradebot"

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from runtime.endpoints import write_private
 from runtime.settings import BusSettings
+from tradebot.bundled_server import HOST, BundledServer, ServerError
 from tradebot.private_files import private_directory, secret
-from tradebot.servers import HOST, BundledServer, ServerError
 
 PROBE_TIMEOUT_S = 0.25
 

@@ -17,9 +17,10 @@ from redis.asyncio import Redis
 
 from runtime.settings import BusSettings, PostgresSettings, Settings
 from tests.support.servers import ServerProcess
+from tradebot.bundled_server import ServerError
+from tradebot.bundled_servers import bundled_servers
 from tradebot.server_postgres import BundledPostgres
 from tradebot.server_valkey import BundledValkey
-from tradebot.servers import ServerError, bundled_servers
 
 
 def connect(url: str) -> Redis:

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from runtime.settings import BusSettings
+from tradebot.bundled_server import BundledServer
 from tradebot.server_postgres import BundledPostgres
 from tradebot.server_valkey import BundledValkey
-from tradebot.servers import BundledServer
 
 READY_TIMEOUT_S = 30.0
 EPHEMERAL = 0

@@ -1,4 +1,4 @@
-"""What the bundled Valkey and PostgreSQL have in common; `bundled_servers` names the ones that the settings ask for."""
+"""What the bundled Valkey and PostgreSQL have in common."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from runtime.endpoints import write_private
-from runtime.settings import Settings
 from tradebot.ports import free_port
 from tradebot.private_files import private_directory
 
@@ -74,16 +73,3 @@ class BundledServer(ABC):
         """Take back port and URL: nobody listens there any more."""
         for name in (f"{self.name}.port", self.url_file):
             (self.home / "run" / name).unlink(missing_ok=True)
-
-
-def bundled_servers(settings: Settings, avoid_ports: Container[int] = ()) -> list[BundledServer]:
-    """The servers to run beside the services: those for which no URL is configured."""
-    from tradebot.server_postgres import BundledPostgres
-    from tradebot.server_valkey import BundledValkey
-
-    servers: list[BundledServer] = []
-    if settings.bus.bundled:
-        servers.append(BundledValkey(settings.home, settings.bus, avoid_ports))
-    if settings.postgres.bundled:
-        servers.append(BundledPostgres(settings.home, settings.postgres.port, avoid_ports))
-    return servers
