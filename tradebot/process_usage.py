@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import psutil
@@ -24,7 +24,7 @@ class Usage:
 
 
 class UsageMeter:
-    """A process with its helpers is the session that it leads, and its children that left it (PostgreSQL's make their own)."""
+    """A process with its helpers is all that descends from it, and the session that it leads: a helper may outlive its parent."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[float, float]] = {}
@@ -32,13 +32,12 @@ class UsageMeter:
     def measure(self, leaders: Iterable[int]) -> dict[int, Usage]:
         """The usage of these processes and their helpers. Takes some milliseconds: call it every few seconds."""
         sessions: dict[int, list[psutil.Process]] = defaultdict(list)
-        wanted = set(leaders)
-        for pid in psutil.pids():
+        wanted, parents = set(leaders), _parents()
+        for pid in parents:
             with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
-                process, session = psutil.Process(pid), os.getsid(pid)
-                leader = session if session in wanted else process.ppid()
+                leader = _first(wanted, pid, parents) or os.getsid(pid)
                 if leader in wanted:
-                    sessions[leader].append(process)
+                    sessions[leader].append(psutil.Process(pid))
         now_s = monotonic_s()
         found: dict[int, Usage] = {}
         seen: dict[int, tuple[float, float]] = {}
@@ -50,6 +49,24 @@ class UsageMeter:
             seen[leader] = (now_s, cpu_s)
         self._seen = seen
         return found
+
+
+def _parents() -> dict[int, int]:
+    """The parent of every process."""
+    found: dict[int, int] = {}
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.Error):
+            found[pid] = psutil.Process(pid).ppid()
+    return found
+
+
+def _first(wanted: set[int], pid: int, parents: Mapping[int, int]) -> int:
+    """The process itself or its nearest ancestor that is wanted; 0 when none is."""
+    for _ in range(len(parents)):
+        if pid in wanted or not pid:
+            return pid
+        pid = parents.get(pid, 0)
+    return 0
 
 
 def _cpu_s(process: psutil.Process) -> float:
