@@ -8,7 +8,8 @@ import sys
 from tradebot.process_usage import UsageMeter
 
 HELPER = "import sys; held = bytearray(60_000_000); print('ready', flush=True); sys.stdin.read()"
-MAKER = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HELPER!r}], start_new_session=True)"
+NURSERY = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HELPER!r}], start_new_session=True)"
+MAKER = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {NURSERY!r}])"
 
 
 def test_a_helper_in_a_session_of_its_own_is_counted_with_the_process_that_made_it() -> None:
