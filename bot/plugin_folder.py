@@ -39,7 +39,7 @@ class Changes:
 
 
 class PluginFolder:
-    """Every `.py` file below `directory`; names that begin with an underscore or a dot are passed over."""
+    """Every `.py` file below `directory`; names that begin with an underscore or a dot, or are no text, are passed over."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -88,7 +88,7 @@ class PluginFolder:
         while folders:
             folder, depth = folders.pop()
             for entry in _entries(folder, must_be=depth == 0):
-                if entry.name.startswith(("_", ".")):
+                if entry.name.startswith(("_", ".")) or not entry.name.isprintable():
                     continue
                 try:
                     if entry.is_dir(follow_symlinks=False):
@@ -97,8 +97,8 @@ class PluginFolder:
                     elif entry.name.endswith(".py") and count < MAX_FILES:
                         count += 1
                         yield Path(entry.path).relative_to(self.directory).as_posix(), _seen(entry)
-                except FileNotFoundError:
-                    continue  # it went while we looked
+                except OSError:
+                    continue  # it went while we looked, or may not be looked at: that is no trouble of the others
 
 
 def _entries(folder: Path, *, must_be: bool) -> list[os.DirEntry[str]]:
@@ -113,9 +113,9 @@ def _entries(folder: Path, *, must_be: bool) -> list[os.DirEntry[str]]:
 
 
 def _seen(entry: os.DirEntry[str]) -> Seen:
-    """Follows a symbolic link, so that a change behind it is noticed; a broken one is what it is itself."""
+    """Follows a symbolic link, so that a change behind it is noticed; one that leads nowhere is what it is itself."""
     try:
         status = entry.stat()
-    except FileNotFoundError:
+    except OSError:
         status = entry.stat(follow_symlinks=False)
     return Seen(status.st_size, status.st_mtime_ns, status.st_ino, stat.S_IFMT(status.st_mode))

@@ -119,9 +119,18 @@ class PluginLifecycle:
     # -- the folder
 
     async def _look(self) -> None:
+        trouble = self._folder.trouble
         changes = await asyncio.to_thread(self._folder.look)
+        if bool(self._folder.trouble) is not bool(trouble):
+            self._tell_trouble(self._folder.trouble)
         for path in (*changes.present, *changes.gone):
             self._want(path)
+
+    def _tell_trouble(self, trouble: str) -> None:
+        """The folder cannot be read: what runs goes on, and nothing new is seen. Or it can be read again."""
+        text = f"the plugin folder cannot be read, changes are not seen: {trouble}" if trouble else "the plugin folder can be read"
+        level = AlertLevel.ERROR if trouble else AlertLevel.INFO
+        self._host.plugin_alert(level, "PLUGIN_FOLDER_UNREADABLE", text, "", resolves=not trouble)
 
     async def _idle(self) -> None:
         """Wait until no file is being worked on."""
@@ -184,8 +193,6 @@ class PluginLifecycle:
     def _bury_the_missing(self) -> None:
         """Plugins whose file went while no bot ran, and those that are configured and have none."""
         if self._folder.trouble:
-            text = f"the plugin folder cannot be read, so no plugin runs: {self._folder.trouble}"
-            self._host.plugin_alert(AlertLevel.ERROR, "PLUGIN_FOLDER_UNREADABLE", text, "")
             return
         folder, names = self._settings.plugins_dir, {slot.name for slot in self.slots.by_path.values()}
         for name, known in self._registry.known():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from bus.streams import Stream as BusStream
 from bus.streams import Streams
 from common_models import Alert, Message, PluginMode, PluginState, PluginStatus, Signal
 from runtime.endpoints import bus_url
+from tests.support.hostile_plugins import Hostile, write_hostile
 from tests.support.stack import ROOT, Stack
 from tests.support.waiting import eventually
 
@@ -175,3 +177,40 @@ async def test_a_file_is_dropped_in_changed_broken_mended_ended_and_removed_and_
     assert code == 0, text
     assert "hangs" in text
     assert "endless loop" in text
+
+
+@pytest.mark.chaos
+async def test_a_hundred_hostile_files_dropped_into_the_running_stack_are_named_and_hurt_nobody(
+    stack: Stack, tmp_path: Path
+) -> None:
+    bus, folder = Bus(stack), stack.settings.bot.plugins_dir
+    pids = {name: entry["pid"] for name, entry in (await stack.status()).items()}
+    canary = tmp_path / "secrets.env"
+    canary.write_text("PASSWORD=canary\n")
+    named = {one.path.relative_to(folder).as_posix(): one for one in write_hostile(folder / "hostile", 100, 23, canary)}
+    wrong: list[str] = []
+
+    async def settled() -> bool:
+        newest = {status.path: status for status in await bus.all(STREAMS.plugins, PluginStatus)}
+        wrong[:] = [f"{one.kind}: {newest.get(path)}" for path, one in named.items() if not _as_expected(one, newest.get(path))]
+        return not wrong
+
+    try:
+        await eventually(settled, 240, "the fate of every hostile file")
+    except AssertionError as error:
+        raise AssertionError("\n".join(wrong[:10])) from error
+    assert canary.read_text() == "PASSWORD=canary\n"
+    assert {name: entry["pid"] for name, entry in (await stack.status()).items()} == pids
+    for name in ("sma", "ema", "rsi", "bollinger_bands"):
+        status = await bus.newest(name)
+        assert status is not None
+        assert (status.state, status.mode, status.errors) == (PluginState.RUNNING, PluginMode.LIVE, 0)
+
+
+def _as_expected(hostile: Hostile, status: PluginStatus | None) -> bool:
+    """Whether a file was refused or ended with the reason that it deserves; one that does no harm may run."""
+    if status is None:
+        return False
+    if hostile.fate == "lives":
+        return status.state is PluginState.RUNNING
+    return status.state in (PluginState.BROKEN, PluginState.QUARANTINED) and bool(re.search(hostile.reason, status.reason))

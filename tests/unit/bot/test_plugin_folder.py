@@ -83,8 +83,15 @@ def test_when_the_folder_itself_goes_away_no_file_is_gone(tmp_path: Path) -> Non
     assert folder.trouble == ""
 
 
-def test_a_broken_link_is_told_so_that_somebody_can_say_what_is_wrong_with_it(tmp_path: Path) -> None:
-    (tmp_path / "a.py").symlink_to(tmp_path / "nothing")
+def test_links_that_lead_nowhere_pipes_and_odd_names_hide_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").symlink_to(tmp_path / "nothing")
+    (tmp_path / "loop.py").symlink_to(tmp_path / "loop.py")
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "folder.py").mkdir()
+    (tmp_path / "\udcff.py").write_text("x = 1")
+    write(tmp_path / "good.py")
     folder = PluginFolder(tmp_path)
-    folder.look()
-    assert [*folder.look().present, "a.py"][0] == "a.py"
+    told = {*folder.look().present, *folder.look().present}
+
+    assert told == {"broken.py", "loop.py", "pipe.py", "good.py"}
+    assert folder.trouble == ""

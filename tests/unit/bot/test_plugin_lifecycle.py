@@ -51,6 +51,10 @@ def alerts(bot: Any, level: AlertLevel = ERROR) -> list[str]:
     return [alert.code for alert in bot.said(Alert) if alert.level is level]
 
 
+def resolved(bot: Any) -> list[str]:
+    return [alert.code for alert in bot.said(Alert) if alert.resolves]
+
+
 def drop(bot: Any, name: str, text: str) -> None:
     """A file appears or changes in the running bot's folder."""
     (bot.settings.bot.plugins_dir / name).write_text(text)
@@ -220,10 +224,6 @@ def test_a_broken_file_costs_itself_only_and_runs_once_it_is_mended(make_bot: An
     assert newest(bot, "counter").state is PluginState.RUNNING
 
 
-def resolved(bot: Any) -> list[str]:
-    return [alert.code for alert in bot.said(Alert) if alert.resolves]
-
-
 def test_what_was_told_of_a_plugin_is_over_when_its_file_runs_or_is_gone_in_a_later_life_too(make_bot: Any) -> None:
     bot = make_bot().ready()
     drop(bot, "counter.py", "x = = 1\n")
@@ -287,11 +287,16 @@ def test_when_the_folder_cannot_be_read_no_plugin_counts_as_removed(make_bot: An
     folder.rename(folder.with_name("elsewhere"))
     bot.look()
     assert newest(bot, "counter").state is PluginState.RUNNING
+    assert alerts(bot) == ["PLUGIN_FOLDER_UNREADABLE"]
     bot = bot.again().ready()
     bot.tick(50_000)
-
-    assert set(alerts(bot)) == {"PLUGIN_FOLDER_UNREADABLE"}
+    assert alerts(bot) == ["PLUGIN_FOLDER_UNREADABLE"]
     assert bot.orders == []
+    folder.with_name("elsewhere").rename(folder)
+    bot.look()
+
+    assert resolved(bot) == ["PLUGIN_FOLDER_UNREADABLE"]
+    assert newest(bot, "counter").state is PluginState.RUNNING
 
 
 def test_two_files_of_one_name_are_one_that_runs_and_one_that_says_why_not(make_bot: Any) -> None:
