@@ -135,7 +135,7 @@ class _Worker:
         said, failures = runner.take([(decode_event(data), live) for data, live in request.events])
         if self._forbidden:
             runner.end(self._forbidden)
-        return Done(request.seq, said, failures, perf_counter_ns() - began_ns, runner.over)
+        return Done(request.seq, said, failures, perf_counter_ns() - began_ns, self._forbidden or runner.over)
 
     def _history(self, runner: Runner, request: History) -> Answer:
         began_ns = perf_counter_ns()
@@ -144,7 +144,7 @@ class _Worker:
         failures = runner.show(request.market, map(decode_event, request.events))
         if self._forbidden:
             runner.end(self._forbidden)
-        return Done(request.seq, [], failures, perf_counter_ns() - began_ns, runner.over)
+        return Done(request.seq, [], failures, perf_counter_ns() - began_ns, self._forbidden or runner.over)
 
     def _beat(self, runner: Runner, request: Request) -> Answer:
         text = runner.heartbeat()

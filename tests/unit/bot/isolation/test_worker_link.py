@@ -288,6 +288,16 @@ async def test_who_waits_for_an_answer_hears_that_it_is_gone(peer: Peer) -> None
     assert peer.worker.outstanding == 0
 
 
+async def test_what_it_said_before_it_ended_is_heard_though_its_end_was_told_first(peer: Peer) -> None:
+    saving = asyncio.create_task(peer.worker.save())
+    request = await peer.next()
+    peer.socket.send(pack(Saved(request.seq, b"", "no luck")))
+    peer.worker.exited(0)  # in the same turn of the loop
+
+    with pytest.raises(PluginRefused, match="no luck"):
+        await saving
+
+
 async def test_a_connection_that_is_closed_ends_it(peer: Peer) -> None:
     peer.socket.shutdown(socket.SHUT_RDWR)
 
