@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from bot.isolation.import_doubts import doubt_about
 from bot.isolation.protocol import Facts
 from bot.isolation.workers import PluginSource
 from bot.plugin_feed import PluginFeed
@@ -106,7 +107,8 @@ class PluginSlots:
             return
         how = "trades" if slot.mode is PluginMode.LIVE else "runs in shadow: its signals are recorded and not traded"
         text = f"plugin {slot.name} ({slot.path}, version {slot.version}) {'took over and ' if replaced else ''}{how}"
-        self._host.plugin_alert(AlertLevel.INFO, "PLUGIN_STARTED", text, slot.name)
+        doubts = [words for one in slot.feed.worker.facts.imports if (words := doubt_about(one))] if slot.feed else []
+        self._host.plugin_alert(AlertLevel.INFO, "PLUGIN_STARTED", "; it ".join((text, *doubts)), slot.name)
 
     def tell_all(self) -> None:
         """Publish how every plugin is."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -15,6 +14,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from bot.isolation.import_doubts import doubt_about
 from bot.isolation.protocol import MAX_SIGNALS_PER_EVENT, Done, Facts, Import, Said, encode_event
 from bot.isolation.source import PluginRefused, PluginSource, read_source
 from bot.isolation.workers import Nursery, Worker, WorkerGone
@@ -30,23 +30,6 @@ EVENTS: Final = 300
 MAX_CANDLES: Final = 5000
 SLOW_NS: Final = 1_000_000
 """A callback that takes longer than this holds up the next event."""
-
-MEANT_FOR_PLUGINS: Final = frozenset({"strategy", "pydantic", "pydantic_core", "numpy", "typing_extensions", "annotated_types"})
-WITHOUT_USE: Final[Mapping[str, str]] = {
-    **dict.fromkeys(
-        ("socket", "ssl", "http", "urllib", "ftplib", "smtplib", "socketserver", "select", "selectors"), "there is no network"
-    ),
-    **dict.fromkeys(("subprocess", "multiprocessing", "concurrent", "pty"), "processes cannot be started"),
-    **dict.fromkeys(("threading", "_thread", "queue", "asyncio"), "threads cannot be started, and a callback must return at once"),
-    **dict.fromkeys(("tempfile", "shutil", "sqlite3", "dbm", "shelve", "logging.handlers"), "files cannot be written"),
-    **dict.fromkeys(("os", "pathlib", "io", "glob"), "files cannot be read or written"),
-    **dict.fromkeys(
-        ("ctypes", "cffi", "mmap", "gc", "signal", "resource", "importlib", "builtins"), "it reaches below Python's surface"
-    ),
-    **dict.fromkeys(("time", "datetime"), "the present time is not that of the events: take ts_recv_ns"),
-    **dict.fromkeys(("random", "secrets", "uuid"), "the same events must give the same signals: seed it, or leave it"),
-}
-"""Modules of the standard library that a plugin can hardly use, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +156,7 @@ def _prices(count: int) -> list[str]:
 
 
 def _of_imports(imports: Iterable[Import]) -> list[Finding]:
-    findings = []
-    for one in imports:
-        if not one.found:
-            findings.append(Finding("error", one.line, f"imports {one.module}, which is not there"))
-        elif one.module in WITHOUT_USE:
-            findings.append(Finding("warning", one.line, f"imports {one.module}: {WITHOUT_USE[one.module]}"))
-        elif one.module not in MEANT_FOR_PLUGINS and one.module not in sys.stdlib_module_names:
-            findings.append(Finding("warning", one.line, f"imports {one.module}, which other installations may not have"))
-    return findings
+    return [Finding("warning" if one.found else "error", one.line, words) for one in imports if (words := doubt_about(one))]
 
 
 def _of_rehearsal(source: PluginSource, rehearsal: _Rehearsal) -> list[Finding]:

@@ -80,6 +80,14 @@ def test_a_new_file_runs_in_shadow_without_a_restart(make_bot: Any) -> None:
     assert bot.orders == []
 
 
+def test_the_imports_of_a_new_file_are_told(make_bot: Any) -> None:
+    bot = make_bot().ready()
+    drop(bot, "counter.py", "import os\nimport math\n" + COUNTER)
+
+    [started] = [alert.text for alert in bot.said(Alert) if alert.code == "PLUGIN_STARTED"]
+    assert started.endswith("recorded and not traded; it imports os: files cannot be read or written")
+
+
 def test_every_version_is_kept(make_bot: Any) -> None:
     bot = make_bot()
     drop(bot, "counter.py", COUNTER)
