@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -18,27 +16,34 @@ def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(process_view, "_LINUX", False)
 
 
+BUSY = """
+import subprocess, sys, threading, time
+while time.process_time() < 0.1:
+    sum(range(10_000))
+stop = threading.Event()
+thread = threading.Thread(target=stop.wait)
+thread.start()
+with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL):
+    print("ready", flush=True)
+    sys.stdin.read()
+stop.set()
+"""
+
+
 @pytest.mark.usefixtures("_way")
 def test_processor_time_memory_threads_and_company_are_seen() -> None:
-    before = process_view.usage_of(os.getpid())
-    assert before is not None
-    while (now := process_view.usage_of(os.getpid())) is not None and now.cpu_s < before.cpu_s + 0.05:
-        sum(range(10_000))
-    stop = threading.Event()
-    thread = threading.Thread(target=stop.wait)
-    thread.start()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        during = process_view.usage_of(os.getpid())
-        company = process_view.company_of(os.getpid())
-        assert child.stdin is not None
-        child.stdin.close()
-    stop.set()
-    thread.join()
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as busy:
+        assert busy.stdout is not None
+        assert busy.stdout.readline() == "ready\n"
+        usage = process_view.usage_of(busy.pid)
+        company = process_view.company_of(busy.pid)
+        memory = process_view.memory_of(busy.pid)
 
-    assert during is not None
-    assert during.threads == before.threads + 1
-    assert company >= 1
-    assert process_view.memory_of(os.getpid()) > 10_000_000
+    assert usage is not None
+    assert usage.cpu_s >= 0.05  # told in ticks of ten milliseconds
+    assert usage.threads == 2
+    assert company == 1
+    assert memory > 5_000_000
 
 
 @pytest.mark.usefixtures("_way")
