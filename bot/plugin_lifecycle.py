@@ -184,8 +184,8 @@ class PluginLifecycle:
         self._starter.end_troubles(slot)
         self.slots.become(slot, PluginState.REMOVED, "its file was removed")
         self._host.plugin_alert(AlertLevel.INFO, "PLUGIN_REMOVED", f"plugin {slot.name}: {slot.path} was removed", slot.name)
-        self._starter.settle_positions(slot.name, when_gone)
-        self._registry.forget(slot.name)
+        if self._starter.settle_positions(slot.name, when_gone):
+            self._registry.forget(slot.name)
         for other in self.slots.by_path.values():
             if other.state is PluginState.BROKEN and slot.path in other.reason:  # the name is free again
                 self._want(other.path)
@@ -197,8 +197,8 @@ class PluginLifecycle:
         folder, names = self._settings.plugins_dir, {slot.name for slot in self.slots.by_path.values()}
         for name, known in self._registry.known():
             if known.path not in self.slots.by_path:
-                self._starter.settle_positions(name, known.when_gone)
-                self._registry.forget(name)
+                if self._starter.settle_positions(name, known.when_gone):
+                    self._registry.forget(name)
                 text = f"plugin {name}: {folder / known.path} is not there any more"
                 self._host.plugin_alert(AlertLevel.WARNING, "PLUGIN_REMOVED", text, name)
         for name, given in self._settings.plugins.items():

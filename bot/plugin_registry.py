@@ -133,6 +133,10 @@ class PluginRegistry:
         known = self._memory.known.get(name)
         return known.when_gone if known else "keep"
 
+    def name_of(self, path: str) -> str:
+        """The plugin that ran last from this file; empty when none did."""
+        return next((name for name, known in self._memory.known.items() if known.path == path), "")
+
     def version_of(self, path: str) -> str:
         """The version of this file that ran last; empty when none did."""
         return next((known.version for known in self._memory.known.values() if known.path == path), "")

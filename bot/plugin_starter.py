@@ -78,6 +78,9 @@ class PluginStarter:
         elif await self._start(slot, source):
             return
         await self._fall_back(slot)
+        if quarantined and slot.feed is None:  # the bot may have ended before it could close what was to be closed
+            name = self._registry.name_of(slot.path)
+            self.settle_positions(name, self._registry.when_gone(name))
 
     async def _fall_back(self, slot: Slot) -> None:
         """The file as it is now cannot run: the version that ran before it goes on, over a restart too."""
@@ -257,11 +260,13 @@ class PluginStarter:
             self._host.opinions_void(feed.name, None)
         return feed
 
-    def settle_positions(self, name: str, when_gone: str) -> None:
-        """A plugin is gone: close what it wanted, if it said so."""
-        if when_gone == "close" and (symbols := self._host.close_positions_of(name)):
+    def settle_positions(self, name: str, when_gone: str) -> bool:
+        """A plugin is gone: close what it wanted, if it said so. False while there is something to close: say it again then."""
+        symbols = self._host.close_positions_of(name) if when_gone == "close" else []
+        if symbols:
             text = f"plugin {name} is gone and said to close then: closing {', '.join(symbols)}"
             self._host.plugin_alert(AlertLevel.WARNING, "PLUGIN_POSITIONS_CLOSED", text, name)
+        return not symbols
 
     def _gone(self, slot: Slot, feed: PluginFeed, reason: str) -> None:
         """A worker was ended for what it did, or ended itself."""

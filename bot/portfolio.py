@@ -208,6 +208,7 @@ class Portfolio:
                 order.filled_quantity += fill.quantity
         if record.ends_trip:
             trip = ledger.end_trip()
+            self.wanted_by.pop(key, None)  # what is left is dust, which nobody wanted
             reason = self.exit_reasons.pop(key, "external")
             if trip is not None:
                 self._keep_round_trip(key, fill.trade_id, self._round_trip(key, trip, reason))

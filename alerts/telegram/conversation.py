@@ -243,15 +243,17 @@ class Conversation:
 
     async def _read(self, sender: Sender, update_id: int, call: Call) -> None:
         """Answer a question; one that cannot be answered is told so."""
+        outcome = "done"
         try:
             answer = await self._readers[call.command.name](call)
         except (HistoryAway, BusError) as error:
             answer = Answer(plain(f"{call}: {error}."))
         except Exception:  # the boundary to many sources: the sender hears of it, the log has the trace
+            outcome = "failed"
             log.exception("telegram.answer_failed", command=str(call))
             answer = Answer(plain(f"{call} failed; the log of the alerts process says why."))
         await self.replies.send(sender.chat_id, answer)
-        self.outcomes["done"] += 1
+        self.outcomes[outcome] += 1
         self._end(update_id)
 
     def _take(self, sender: Sender, update_id: int, call: Call, *, durable: bool = False) -> bool:

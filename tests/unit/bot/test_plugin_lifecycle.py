@@ -259,6 +259,34 @@ def test_a_removed_file_is_gone_and_its_positions_are_closed_if_it_said_so(make_
     assert "PLUGIN_POSITIONS_CLOSED" in alerts(bot, AlertLevel.WARNING)
 
 
+def test_what_was_to_be_closed_is_closed_after_the_bot_died_before_it_could(make_bot: Any) -> None:
+    bot = make_bot({"counter.py": COUNTER}).ready()
+    bot.tick(50_000)
+    bot.filled(bot.orders[-1], 50_000)
+    folder: Path = bot.settings.bot.plugins_dir
+    bot._arguments = (bot._arguments[0], folder, *bot._arguments[2:])
+    (folder / "counter.py").unlink()
+    bot.look()
+    bot = bot.again().ready()  # killed before the next quote
+    bot.tick(50_000)
+
+    assert [order.reduce_only for order in bot.orders] == [True]
+    bot.filled(bot.orders[-1], 50_000)
+    assert list(bot.again().loop.registry.known()) == []
+
+
+def test_the_same_holds_for_a_plugin_that_was_ended(make_bot: Any) -> None:
+    bot = make_bot({"counter.py": COUNTER}).ready()
+    bot.tick(50_000)
+    bot.filled(bot.orders[-1], 50_000)
+    bot.workers.made["counter"].on_gone("endless loop")
+    bot = bot.again().ready()
+    bot.tick(50_000)
+
+    assert newest(bot, "counter").state is PluginState.QUARANTINED
+    assert [order.reduce_only for order in bot.orders] == [True]
+
+
 def test_a_removed_file_that_said_nothing_keeps_its_positions(make_bot: Any) -> None:
     bot = make_bot({"counter.py": COUNTER.replace('"close"', '"keep"')}).ready()
     bot.tick(50_000)

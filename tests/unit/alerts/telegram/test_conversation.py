@@ -320,6 +320,8 @@ async def test_a_failing_answer_is_told_and_ends_nothing(chat: Chat) -> None:
     chat.telegram._conversation._readers["version"] = broken  # type: ignore[index]
     assert "/version failed" in (await chat.ask("/version")).text
     assert (await chat.ask("/ping")).text == "pong"
+    await chat.settled()
+    assert (chat.outcomes["failed"], chat.outcomes["done"]) == (1, 1)
 
 
 async def test_a_flood_of_questions_delays_no_stop(chat: Chat) -> None:
